@@ -1,0 +1,69 @@
+"""Lyapunov spectra of recurrent networks while they train.
+
+Names are imported on first use: the estimator needs torch alone, the metric torchmetrics, the
+callback Lightning, the figures matplotlib.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lightning_lyap._version import __version__
+
+if TYPE_CHECKING:
+    from lightning_lyap.callback import LyapunovSpectrumCallback
+    from lightning_lyap.dynamics import AutodiffDynamics, Dynamics
+    from lightning_lyap.estimate import SpectrumEstimate
+    from lightning_lyap.history import SpectrumHistory
+    from lightning_lyap.measures import (
+        SpectrumMeasures,
+        kaplan_yorke_dimension,
+        kolmogorov_sinai_entropy,
+        num_positive_exponents,
+    )
+    from lightning_lyap.metric import LyapunovSpectrum
+    from lightning_lyap.spectrum import lyapunov_spectrum
+
+_HOMES = {
+    # estimation
+    "lyapunov_spectrum": "spectrum",
+    "SpectrumEstimate": "estimate",
+    "LyapunovSpectrum": "metric",
+    # dynamics
+    "AutodiffDynamics": "dynamics",
+    "Dynamics": "dynamics",
+    # statistics
+    "SpectrumMeasures": "measures",
+    "kaplan_yorke_dimension": "measures",
+    "kolmogorov_sinai_entropy": "measures",
+    "num_positive_exponents": "measures",
+    # training
+    "LyapunovSpectrumCallback": "callback",
+    "SpectrumHistory": "history",
+}
+
+__all__ = [
+    "AutodiffDynamics",
+    "Dynamics",
+    "LyapunovSpectrum",
+    "LyapunovSpectrumCallback",
+    "SpectrumEstimate",
+    "SpectrumHistory",
+    "SpectrumMeasures",
+    "__version__",
+    "kaplan_yorke_dimension",
+    "kolmogorov_sinai_entropy",
+    "lyapunov_spectrum",
+    "num_positive_exponents",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

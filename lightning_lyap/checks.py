@@ -1,0 +1,169 @@
+"""Checks of what the estimator is given, before any work starts."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_lyap.dynamics.base import Dynamics
+
+
+def check_count(name: str, value: Any, minimum: int) -> None:
+    """Check that a setting is a whole number of at least some size.
+
+    Args:
+        name: The setting's name.
+        value: Its value.
+        minimum: The smallest value allowed.
+
+    Raises:
+        TypeError: If it is no int.
+        ValueError: If it is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"Expected `{name}` to be an int, but got {value!r}.")
+    if value < minimum:
+        raise ValueError(f"Expected `{name}` to be at least {minimum}, but got {value}.")
+
+
+def check_settings(
+    num_exponents: int | None, warmup_steps: int, orthonormalize_every: int, seed: int = 0
+) -> None:
+    """Check the estimator's settings that do not depend on its inputs.
+
+    Args:
+        num_exponents: K, at least 1, or None.
+        warmup_steps: At least 0.
+        orthonormalize_every: At least 1.
+        seed: At least 0.
+
+    Raises:
+        TypeError: If one is no int.
+        ValueError: If one is out of range.
+    """
+    if num_exponents is not None:
+        check_count("num_exponents", num_exponents, 1)
+    check_count("warmup_steps", warmup_steps, 0)
+    check_count("orthonormalize_every", orthonormalize_every, 1)
+    check_count("seed", seed, 0)
+
+
+def check_inputs(
+    system: Dynamics,
+    dynamics: Any,
+    inputs: Tensor,
+    lengths: Tensor | list[int] | None,
+    warmup_steps: int,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """Check the driving sequences and their lengths.
+
+    Args:
+        system: The dynamics.
+        dynamics: What the user gave as dynamics.
+        inputs: ``[B, T, I]``.
+        lengths: ``[B]`` or None.
+        warmup_steps: Steps that are not counted.
+        dtype: The type asked for, or None.
+
+    Returns:
+        The lengths, ``[B]``, int64, on the CPU.
+
+    Raises:
+        TypeError: If the inputs are no floating-point tensor.
+        ValueError: If a shape or range is wrong, or an input is not finite.
+    """
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        got = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise TypeError(
+            f"Expected `inputs` to be a floating-point tensor [B, T, I], but got {got}. Embed or "
+            "one-hot encode tokens as the network does."
+        )
+    if inputs.ndim != 3 or inputs.shape[0] == 0:
+        raise ValueError(
+            "Expected `inputs` of shape [B, T, I] (sequences, steps, features; batch first) with "
+            f"at least one sequence, but got {tuple(inputs.shape)}. A single sequence [T, I] takes "
+            "`inputs.unsqueeze(0)`."
+        )
+    if isinstance(dynamics, nn.RNNBase) and inputs.shape[2] != dynamics.input_size:
+        raise ValueError(
+            f"Expected `inputs` with {dynamics.input_size} features, the module's input_size, "
+            f"but got {tuple(inputs.shape)}."
+        )
+    if dtype is not None and system.dtype != dtype:
+        raise ValueError(
+            f"Expected `dtype` to agree with the dynamics' own {system.dtype}, but got {dtype}."
+        )
+    ends = _check_lengths(inputs, lengths, warmup_steps)
+    steps = torch.arange(inputs.shape[1], device=inputs.device)
+    read = steps < ends.to(inputs.device).unsqueeze(1)
+    if not bool((inputs.isfinite().all(-1) | ~read).all()):
+        raise ValueError("Expected finite `inputs`, but got NaN or infinite values.")
+    return ends
+
+
+def _check_lengths(inputs: Tensor, lengths: Tensor | list[int] | None, warmup_steps: int) -> Tensor:
+    """Check the lengths of the sequences.
+
+    Args:
+        inputs: ``[B, T, I]``.
+        lengths: ``[B]`` or None.
+        warmup_steps: Steps that are not counted.
+
+    Returns:
+        ``[B]``, int64, on the CPU.
+
+    Raises:
+        TypeError: If the lengths are no whole numbers.
+        ValueError: If there is not one per sequence or one is out of range.
+    """
+    batch_size, num_steps = inputs.shape[:2]
+    ends = torch.as_tensor(num_steps if lengths is None else lengths).cpu()
+    if ends.is_floating_point() or ends.dtype == torch.bool:
+        raise TypeError(f"Expected `lengths` to be whole numbers, but got {ends.dtype}.")
+    ends = ends.expand(batch_size).long() if lengths is None else ends.long()
+    if tuple(ends.shape) != (batch_size,):
+        raise ValueError(
+            f"Expected `lengths` of shape [{batch_size}], one per sequence, "
+            f"but got {tuple(ends.shape)}."
+        )
+    if int(ends.min()) <= warmup_steps or int(ends.max()) > num_steps:
+        raise ValueError(
+            f"Expected every sequence to have more than the {warmup_steps} steps of "
+            f"`warmup_steps` and at most the {num_steps} steps of `inputs`, but got lengths from "
+            f"{int(ends.min())} to {int(ends.max())}. Use longer sequences or a shorter warm-up."
+        )
+    return ends
+
+
+def check_basis(
+    basis: Tensor, batch_size: int, tangent_size: int, num_exponents: int | None
+) -> Tensor:
+    """Check a given basis.
+
+    Args:
+        basis: ``[B, N, K]``.
+        batch_size: B.
+        tangent_size: N.
+        num_exponents: K, or None to take it from the basis.
+
+    Returns:
+        The basis.
+
+    Raises:
+        ValueError: If its shape is wrong or its columns are not orthonormal.
+    """
+    count = basis.shape[-1] if num_exponents is None else num_exponents
+    expected = (batch_size, tangent_size, count)
+    if tuple(basis.shape) != expected or count > tangent_size:
+        raise ValueError(
+            f"Expected `initial_basis` of shape {expected} with K <= N, "
+            f"but got {tuple(basis.shape)}."
+        )
+    gram = basis.double().mT @ basis.double()
+    if not torch.allclose(gram, torch.eye(count, dtype=gram.dtype, device=gram.device), atol=1e-3):
+        raise ValueError(
+            "Expected `initial_basis` with orthonormal columns, but they are not. Pass the "
+            "`final_basis` of an estimate, or the Q of `torch.linalg.qr`."
+        )
+    return basis

@@ -1,0 +1,163 @@
+"""What the estimator asks of a dynamical system, and of one layer of a recurrent network.
+
+Tensor layout: batch first. A state is a tuple of tensors ``[B, ...]``; tangent vectors are the
+columns of ``[B, N, K]``, kept column-major in memory (as LAPACK returns them), so that the product
+with a weight shared by all sequences is one matrix product.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor
+
+State: TypeAlias = tuple[Tensor, ...]
+TangentMap: TypeAlias = Callable[[Tensor], Tensor]
+LayerTangent: TypeAlias = Callable[[Tensor | None, Tensor], Tensor]
+DTYPES = (torch.float32, torch.float64)
+
+
+@runtime_checkable
+class Dynamics(Protocol):
+    """A driven map ``s_t = F(s_{t-1}, x_t)`` together with its tangent map."""
+
+    @property
+    def tangent_size(self) -> int:
+        """N, the dimension of the tangent space."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the arithmetic."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the arithmetic takes place."""
+        ...
+
+    def drive(self, inputs: Tensor) -> Tensor:
+        """Compute once, for all steps, what depends on the inputs alone.
+
+        Args:
+            inputs: ``[B, T, I]``.
+
+        Returns:
+            ``[T, B, ...]``, handed to `step` one time step at a time.
+        """
+        ...
+
+    def initial_state(self, given: Any, batch_size: int) -> State:
+        """Turn the user's initial state, or None for the default one, into a state.
+
+        Args:
+            given: The user's form of the state, or None.
+            batch_size: B.
+
+        Returns:
+            A tuple of tensors ``[B, ...]``.
+
+        Raises:
+            ValueError: If ``given`` has the wrong shape, or is missing and has no default.
+        """
+        ...
+
+    def export_state(self, state: State) -> Any:
+        """Turn a state into the user's form, the one `initial_state` takes.
+
+        Args:
+            state: A tuple of tensors ``[B, ...]``.
+
+        Returns:
+            The user's form of the state.
+        """
+        ...
+
+    def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
+        """Advance the state by one step and linearize the step.
+
+        Args:
+            drive: One time step of what `drive` returned, ``[B, ...]``.
+            state: ``s_{t-1}``.
+
+        Returns:
+            ``s_t`` and the map ``Q -> J_t Q`` on ``[B, N, K]``.
+        """
+        ...
+
+
+class Layer(Protocol):
+    """One layer of a recurrent network."""
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Sizes of the tensors that make up the layer's state; its output comes first."""
+        ...
+
+    @property
+    def tangent_size(self) -> int:
+        """Size of the layer's tangent space; its output comes first here, too."""
+        ...
+
+    @property
+    def output_size(self) -> int:
+        """Number of the layer's outputs."""
+        ...
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """Apply the input weights and those biases that act before any nonlinearity.
+
+        Args:
+            inputs: ``[..., I]``.
+
+        Returns:
+            Pre-activations, ``[..., G * H]``.
+        """
+        ...
+
+    def step(self, projected: Tensor, state: State) -> tuple[State, LayerTangent]:
+        """Advance the layer by one step and linearize the step.
+
+        Args:
+            projected: Pre-activations from the input, ``[B, G * H]``.
+            state: The layer's own state, tensors ``[B, H]``.
+
+        Returns:
+            The new state, and the map from the tangents of the input, ``[B, I, K]`` (None where
+            the input is external), and of the state, ``[B, N, K]``, to those of the new state.
+        """
+        ...
+
+
+def stack_rows(blocks: list[Tensor]) -> Tensor:
+    """Stack tangent blocks on top of each other and keep the result column-major.
+
+    Args:
+        blocks: Tensors ``[B, N_k, K]``.
+
+    Returns:
+        ``[B, sum of N_k, K]``.
+    """
+    return blocks[0] if len(blocks) == 1 else torch.cat([b.mT for b in blocks], dim=-1).mT
+
+
+def compute_dtype(own: torch.dtype, wanted: torch.dtype | None) -> torch.dtype:
+    """Choose the type of the arithmetic: QR exists in float32 and float64 only.
+
+    Args:
+        own: Type of the weights.
+        wanted: The user's choice or None.
+
+    Returns:
+        float32 or float64.
+
+    Raises:
+        ValueError: If another type is asked for.
+    """
+    if wanted is None:
+        return own if own in DTYPES else torch.float32
+    if wanted not in DTYPES:
+        raise ValueError(
+            f"Expected `dtype` to be torch.float32, torch.float64 or None, but got {wanted}."
+        )
+    return wanted

@@ -1,0 +1,90 @@
+r"""Weighted sums of gate matrices: the one product that every gated tangent map consists of.
+
+Each cell's Jacobian is a sum ``sum_g diag(c_g) W_g`` over its gates, plus diagonal terms; the
+coefficients c differ from sequence to sequence, the weights W are shared. Its product with K
+tangent vectors can be had in two ways:
+
+* matrix-free: all ``W_g Q`` in one product (``G N^2 K`` multiplications), then weigh and add;
+* dense: add the weighted matrices first (a pass over ``N^2`` numbers), then one product
+  (``N^2 K``).
+
+Dense saves ``(G - 1) N^2 K`` multiplications and costs the pass, so it wins once ``(G - 1) K``
+exceeds the number of multiplications that one pass is worth. On CPUs that number was measured at
+about 24 (`benchmarks/tangent_maps.py`): for the four gates of an LSTM the switch lies at K = 8, for
+the three of a GRU at 12, and a single gate is never made dense.
+"""
+
+import torch
+from torch import Tensor
+
+MULTIPLICATIONS_PER_PASS = 24
+
+
+def prefers_dense(num_gates: int, num_vectors: int) -> bool:
+    """Tell whether adding up the gate matrices first is the cheaper way.
+
+    Args:
+        num_gates: G.
+        num_vectors: K.
+
+    Returns:
+        True where the dense way is the cheaper one.
+
+    Example:
+        >>> prefers_dense(4, 7), prefers_dense(4, 8), prefers_dense(1, 512)
+        (False, True, False)
+    """
+    return (num_gates - 1) * num_vectors >= MULTIPLICATIONS_PER_PASS
+
+
+def mix_gates(weight: Tensor, coefficients: Tensor, tangent: Tensor) -> Tensor:
+    """Apply ``sum_g diag(c_g) W_g`` to tangent vectors, the cheaper way.
+
+    Args:
+        weight: The gates' matrices, ``[G, H, D]``.
+        coefficients: The gates' coefficients, ``[B, G, H]``.
+        tangent: Tangent vectors, ``[B, D, K]``.
+
+    Returns:
+        ``[B, H, K]``, column-major.
+    """
+    if prefers_dense(weight.shape[0], tangent.shape[-1]):
+        return mix_dense(weight, coefficients, tangent)
+    return mix_matrix_free(weight, coefficients, tangent)
+
+
+def mix_dense(weight: Tensor, coefficients: Tensor, tangent: Tensor) -> Tensor:
+    """Apply ``sum_g diag(c_g) W_g`` by adding up the matrices first.
+
+    The sum over gates is a batched product over the H rows, ``[B, G] x [G, D]``, which writes the
+    ``B`` matrices in a single pass.
+
+    Args:
+        weight: ``[G, H, D]``.
+        coefficients: ``[B, G, H]``.
+        tangent: ``[B, D, K]``.
+
+    Returns:
+        ``[B, H, K]``, column-major.
+    """
+    rows = torch.bmm(coefficients.permute(2, 0, 1), weight.transpose(0, 1))
+    return torch.bmm(tangent.mT, rows.permute(1, 2, 0)).mT
+
+
+def mix_matrix_free(weight: Tensor, coefficients: Tensor, tangent: Tensor) -> Tensor:
+    """Apply ``sum_g diag(c_g) W_g`` without forming any matrix per sequence.
+
+    Args:
+        weight: ``[G, H, D]``.
+        coefficients: ``[B, G, H]``.
+        tangent: ``[B, D, K]``.
+
+    Returns:
+        ``[B, H, K]``, column-major.
+    """
+    num_gates, size, _ = weight.shape
+    products = (tangent.mT @ weight.flatten(0, 1).mT).unflatten(-1, (num_gates, size))
+    mixed = products[:, :, 0] * coefficients[:, None, 0]
+    for gate in range(1, num_gates):
+        mixed.addcmul_(products[:, :, gate], coefficients[:, None, gate])
+    return mixed.mT

@@ -1,0 +1,79 @@
+"""The gated recurrent unit, with PyTorch's gates (the reset acts after the matrix product)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_lyap.dynamics.base import LayerTangent, State
+from lightning_lyap.dynamics.gates import mix_gates
+
+
+@dataclass(frozen=True, eq=False)
+class GRULayer:
+    """One layer of `torch.nn.GRU`, gates in the order reset r, update z, new n.
+
+    ``n = tanh(W_in x + b_in + r (W_hn h + b_hn))`` and ``h' = (1 - z) n + z h``.
+
+    Attributes:
+        weight_ih: ``[3, H, I]``.
+        weight_hh: ``[3, H, H]``.
+        bias_ih: ``[3 H]``.
+        bias_hh: ``[3 H]``.
+
+    Reference:
+        Vogt et al., On Lyapunov Exponents for RNNs, App. B, for PyTorch's variant of the GRU.
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+
+    @property
+    def output_size(self) -> int:
+        """H."""
+        return self.weight_hh.shape[1]
+
+    @property
+    def tangent_size(self) -> int:
+        """H."""
+        return self.output_size
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """The hidden state alone."""
+        return (self.output_size,)
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """Compute ``W_ih x + b_ih`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
+        return inputs @ self.weight_ih.flatten(0, 1).mT + self.bias_ih
+
+    def step(self, projected: Tensor, state: State) -> tuple[State, LayerTangent]:
+        """Advance and linearize; see `Layer.step` and the table of tangent maps.
+
+        ``J = diag(z) + diag((h - n) z (1 - z)) W_hz
+        + diag((1 - z)(1 - n^2)) [diag(r) W_hn + diag(r (1 - r)(W_hn h + b_hn)) W_hr]``
+        """
+        (hidden,) = state
+        recurrent = hidden @ self.weight_hh.flatten(0, 1).mT + self.bias_hh
+        input_r, input_z, input_n = projected.chunk(3, dim=-1)
+        recurrent_r, recurrent_z, recurrent_n = recurrent.chunk(3, dim=-1)
+        r = torch.sigmoid(input_r + recurrent_r)
+        z = torch.sigmoid(input_z + recurrent_z)
+        n = torch.tanh(input_n + r * recurrent_n)
+        new = (1 - z) * n + z * hidden
+
+        slope_n = (1 - z) * (1 - n.square())
+        slope_r = slope_n * recurrent_n * r * (1 - r)
+        slope_z = (hidden - n) * z * (1 - z)
+
+        def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
+            slopes = torch.stack([slope_r, slope_z, slope_n * r], dim=1)
+            d_new = mix_gates(self.weight_hh, slopes, d_state) + z.unsqueeze(-1) * d_state
+            if d_input is not None:
+                slopes = torch.stack([slope_r, slope_z, slope_n], dim=1)
+                d_new = d_new + mix_gates(self.weight_ih, slopes, d_input)
+            return d_new
+
+        return (new,), tangent

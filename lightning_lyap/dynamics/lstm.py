@@ -1,0 +1,117 @@
+"""The long short-term memory, with both readings of its state.
+
+``state="full"`` linearizes the map of (h, c): the true one-step linearization, twice as many
+exponents as units. ``state="hidden"`` is the paper's: dh'/dh with the old cell state held fixed. It
+ignores what the cell state carries from step to step, so its exponents are lower, often by far.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_lyap.dynamics.base import LayerTangent, State, stack_rows
+from lightning_lyap.dynamics.gates import mix_gates
+
+
+@dataclass(frozen=True, eq=False)
+class LSTMLayer:
+    """One layer of `torch.nn.LSTM`, gates in the order i, f, g, o.
+
+    ``c' = f c + i g``, ``m = o tanh(c')``, and ``h' = m``, or ``h' = W_hr m`` with ``proj_size``.
+
+    Attributes:
+        weight_ih: ``[4, H, I]``.
+        weight_hh: ``[4, H, P]``; P = H without projection.
+        bias: Sum of both biases, ``[4 H]``.
+        weight_hr: The projection, ``[P, H]``, or None.
+        full: Whether the tangent space holds (h, c) or h alone.
+
+    Reference:
+        Vogt et al., On Lyapunov Exponents for RNNs, App. B.1 (``hidden``; there the output of the
+        cell gate is called c).
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias: Tensor
+    weight_hr: Tensor | None
+    full: bool
+
+    @property
+    def output_size(self) -> int:
+        """P, which is H without projection."""
+        return self.weight_hh.shape[2]
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Hidden state, ``P``, and cell state, ``H``."""
+        return (self.output_size, self.weight_hh.shape[1])
+
+    @property
+    def tangent_size(self) -> int:
+        """P + H for the full state, P for the hidden one."""
+        return sum(self.state_sizes) if self.full else self.output_size
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """Compute ``W_ih x + b`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
+        return inputs @ self.weight_ih.flatten(0, 1).mT + self.bias
+
+    def step(self, projected: Tensor, state: State) -> tuple[State, LayerTangent]:
+        """Advance and linearize; see `Layer.step`.
+
+        ``dc' = f dc + c f(1-f) df + g i(1-i) di + i (1-g^2) dg`` and
+        ``dm = o (1 - tanh^2 c') dc' + tanh(c') o(1-o) do``, where ``df`` and its like are the
+        tangents of the gates' pre-activations, linear in dx and dh.
+        """
+        hidden, cell = state
+        gates = projected + hidden @ self.weight_hh.flatten(0, 1).mT
+        i, f, g, o = gates.chunk(4, dim=-1)
+        i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+        new_cell = f * cell + i * g
+        squashed = torch.tanh(new_cell)
+        new_hidden = self._read_out(o * squashed)
+
+        slopes = torch.stack([g * i * (1 - i), cell * f * (1 - f), i * (1 - g.square())], dim=1)
+        slope_o = (squashed * o * (1 - o)).unsqueeze(1)
+        through_cell = o * (1 - squashed.square())
+
+        def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
+            if not self.full:
+                all_slopes = torch.cat([slopes * through_cell.unsqueeze(1), slope_o], dim=1)
+                return self._read_out_tangent(self._gates(slice(4), all_slopes, d_input, d_state))
+            d_hidden, d_cell = d_state.split(self.state_sizes, dim=-2)
+            d_new_cell = self._gates(slice(3), slopes, d_input, d_hidden)
+            d_new_cell = d_new_cell + f.unsqueeze(-1) * d_cell
+            d_memory = self._gates(slice(3, 4), slope_o, d_input, d_hidden)
+            d_memory = d_memory + through_cell.unsqueeze(-1) * d_new_cell
+            return stack_rows([self._read_out_tangent(d_memory), d_new_cell])
+
+        return (new_hidden, new_cell), tangent
+
+    def _gates(
+        self, which: slice, slopes: Tensor, d_input: Tensor | None, d_hidden: Tensor
+    ) -> Tensor:
+        """Add the tangents of some gates' pre-activations, weighted by their slopes.
+
+        Args:
+            which: The gates.
+            slopes: Their coefficients, ``[B, G, H]``.
+            d_input: Tangents of the input, ``[B, I, K]``, or None.
+            d_hidden: Tangents of the hidden state, ``[B, P, K]``.
+
+        Returns:
+            ``[B, H, K]``.
+        """
+        mixed = mix_gates(self.weight_hh[which], slopes, d_hidden)
+        if d_input is not None:
+            mixed = mixed + mix_gates(self.weight_ih[which], slopes, d_input)
+        return mixed
+
+    def _read_out(self, memory: Tensor) -> Tensor:
+        """Project ``o tanh(c')``, ``[B, H]``, to the hidden state, ``[B, P]``."""
+        return memory if self.weight_hr is None else memory @ self.weight_hr.mT
+
+    def _read_out_tangent(self, d_memory: Tensor) -> Tensor:
+        """Project tangents of ``o tanh(c')``, ``[B, H, K]``, to ``[B, P, K]``."""
+        return d_memory if self.weight_hr is None else (d_memory.mT @ self.weight_hr.mT).mT

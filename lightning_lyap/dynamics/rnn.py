@@ -1,0 +1,68 @@
+"""The vanilla recurrence ``h' = phi(W_ih x + W_hh h + b)`` with phi = tanh or relu."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_lyap.dynamics.base import LayerTangent, State
+from lightning_lyap.dynamics.gates import mix_gates
+
+
+@dataclass(frozen=True, eq=False)
+class RNNLayer:
+    """One layer of `torch.nn.RNN`.
+
+    Attributes:
+        weight_ih: ``[H, I]``.
+        weight_hh: ``[H, H]``.
+        bias: Sum of both biases, ``[H]``.
+        nonlinearity: ``"tanh"`` or ``"relu"``.
+
+    Reference:
+        Vogt et al., On Lyapunov Exponents for RNNs, Eqs. 1 and 4.
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias: Tensor
+    nonlinearity: str
+
+    @property
+    def output_size(self) -> int:
+        """H."""
+        return self.weight_hh.shape[1]
+
+    @property
+    def tangent_size(self) -> int:
+        """H."""
+        return self.output_size
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """The hidden state alone."""
+        return (self.output_size,)
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """Compute ``W_ih x + b`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
+        return inputs @ self.weight_ih.mT + self.bias
+
+    def step(self, projected: Tensor, state: State) -> tuple[State, LayerTangent]:
+        """Advance and linearize: ``J = diag(phi') W_hh``; see `Layer.step`."""
+        (hidden,) = state
+        activation = projected + hidden @ self.weight_hh.mT
+        if self.nonlinearity == "tanh":
+            new = torch.tanh(activation)
+            slope = 1 - new.square()
+        else:
+            new = torch.relu(activation)
+            slope = (new > 0).to(new.dtype)
+        slope = slope.unsqueeze(1)
+
+        def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
+            d_new = mix_gates(self.weight_hh[None], slope, d_state)
+            if d_input is not None:
+                d_new = d_new + mix_gates(self.weight_ih[None], slope, d_input)
+            return d_new
+
+        return (new,), tangent

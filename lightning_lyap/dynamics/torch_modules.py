@@ -1,0 +1,91 @@
+"""From `torch.nn.RNN`, `GRU` and `LSTM` modules to dynamics."""
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from lightning_lyap.dynamics.base import Layer, compute_dtype
+from lightning_lyap.dynamics.gru import GRULayer
+from lightning_lyap.dynamics.lstm import LSTMLayer
+from lightning_lyap.dynamics.rnn import RNNLayer
+from lightning_lyap.dynamics.stacked import StackedRecurrence
+
+StateChoice: TypeAlias = Literal["full", "hidden"]
+RECURRENT_MODULES = (nn.RNN, nn.GRU, nn.LSTM)
+STATES = ("full", "hidden")
+
+
+def check_supported(module: nn.RNNBase) -> None:
+    """Refuse modules that are no causal dynamical system.
+
+    Args:
+        module: A torch recurrent module.
+
+    Raises:
+        ValueError: If the module is bidirectional.
+    """
+    if module.bidirectional:
+        raise ValueError(
+            "Expected a recurrent module that runs forward in time, but got a bidirectional "
+            f"{type(module).__name__}. Its output at time t depends on later inputs, so it is no "
+            "causal dynamical system s_t = F(s_{t-1}, x_t) and has no Lyapunov spectrum. Measure "
+            "each direction as a module of its own (bidirectional=False)."
+        )
+
+
+def from_torch_module(
+    module: nn.RNNBase, state: StateChoice = "full", dtype: torch.dtype | None = None
+) -> StackedRecurrence:
+    """Read the weights of a torch recurrent module into its analytic dynamics.
+
+    Dropout between layers is left out: the exponents are those of the network as it is evaluated.
+
+    Args:
+        module: `torch.nn.RNN`, `GRU` or `LSTM`, not bidirectional.
+        state: For LSTMs, ``"full"`` for (h, c) or ``"hidden"`` for h alone, the paper's reading.
+            The other cells have no other state than h; both words mean the same for them.
+        dtype: Type of the arithmetic; None takes the module's own, float32 for half precision.
+
+    Returns:
+        The dynamics, sharing memory with the weights where no conversion is needed.
+
+    Raises:
+        ValueError: If the module is bidirectional or an argument is out of range.
+    """
+    check_supported(module)
+    if state not in STATES:
+        raise ValueError(f"Expected `state` to be one of {STATES}, but got {state!r}.")
+    weight = next(module.parameters())
+    dtype = compute_dtype(weight.dtype, dtype)
+    layers = tuple(_layer(module, k, state, dtype) for k in range(module.num_layers))
+    return StackedRecurrence(layers, dtype, weight.device)
+
+
+def _layer(module: nn.RNNBase, k: int, state: StateChoice, dtype: torch.dtype) -> Layer:
+    """Read one layer.
+
+    Args:
+        module: A torch recurrent module.
+        k: Index of the layer, from 0.
+        state: ``"full"`` or ``"hidden"``.
+        dtype: Type of the arithmetic.
+
+    Returns:
+        The layer.
+    """
+
+    def read(name: str) -> Tensor:
+        return getattr(module, f"{name}_l{k}").detach().to(dtype)
+
+    weight_ih, weight_hh = read("weight_ih"), read("weight_hh")
+    zeros = weight_hh.new_zeros(weight_hh.shape[0])
+    bias_ih, bias_hh = (read("bias_ih"), read("bias_hh")) if module.bias else (zeros, zeros)
+    if isinstance(module, nn.LSTM):
+        weight_hr = read("weight_hr") if module.proj_size > 0 else None
+        gates = (weight_ih.unflatten(0, (4, -1)), weight_hh.unflatten(0, (4, -1)))
+        return LSTMLayer(*gates, bias_ih + bias_hh, weight_hr, full=state == "full")
+    if isinstance(module, nn.GRU):
+        gates = (weight_ih.unflatten(0, (3, -1)), weight_hh.unflatten(0, (3, -1)))
+        return GRULayer(*gates, bias_ih, bias_hh)
+    return RNNLayer(weight_ih, weight_hh, bias_ih + bias_hh, str(module.nonlinearity))

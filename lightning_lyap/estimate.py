@@ -1,0 +1,162 @@
+"""The result of an estimation."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_lyap.measures import SpectrumMeasures, measure_spectrum
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MeanSpectrum:
+    """A Lyapunov spectrum, averaged over sequences, with its spread.
+
+    All exponents are in nats per step. Index i means the same exponent in every field: the i-th
+    largest of the mean spectrum.
+
+    Attributes:
+        exponents: Mean over the sequences, descending, ``[K]``, float64.
+        std: Standard deviation over the sequences (unbiased), ``[K]``. NaN where it does not
+            exist: with a single sequence, and where an exponent is ``-inf``.
+        standard_errors: Of the mean over sequences, ``std / sqrt(number of sequences)``, ``[K]``.
+        resolved: Whether every stretch that entered the exponent lay above the rounding floor of
+            its factorization, ``log R_ii > max_j log R_jj + log eps``, ``[K]``, bool. What is not
+            resolved is noise at best (or exactly ``-inf``) and wants float64 or a smaller
+            ``orthonormalize_every``.
+        num_sequences: Number of sequences averaged over.
+        tangent_size: N, the dimension of the tangent space.
+    """
+
+    exponents: Tensor
+    std: Tensor
+    standard_errors: Tensor
+    resolved: Tensor
+    num_sequences: int
+    tangent_size: int
+
+    @property
+    def num_exponents(self) -> int:
+        """K."""
+        return self.exponents.shape[0]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all N exponents were computed."""
+        return self.num_exponents == self.tangent_size
+
+    def measures(self) -> SpectrumMeasures:
+        """Compute the statistics of the spectrum; see `SpectrumMeasures`."""
+        return measure_spectrum(self.exponents, self.std, self.resolved, self.tangent_size)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SpectrumEstimate(MeanSpectrum):
+    """A mean spectrum with what each sequence gave, and where the computation ended.
+
+    Attributes:
+        per_sequence: Each sequence's own exponents, ``[B, K]``, in the order of the mean.
+        valid: Sequences whose states and stretches stayed finite, ``[B]``, bool. The others take
+            no part in the means.
+        steps: Steps counted per sequence, without warm-up, ``[B]``, int64.
+        order: Index of each exponent in the order in which the basis vectors came, ``[K]``.
+        final_state: The state after the last step, in the form `lyapunov_spectrum` takes.
+        final_basis: The orthonormal basis after the last step, ``[B, N, K]``.
+        block_ends: Steps counted after each orthonormalization, ``[M]``, int64.
+        log_stretches: ``[M, B, K]``, nats per block, in the order of the mean, or None if not kept.
+    """
+
+    per_sequence: Tensor
+    valid: Tensor
+    steps: Tensor
+    order: Tensor
+    final_state: Any
+    final_basis: Tensor
+    block_ends: Tensor
+    log_stretches: Tensor | None = None
+
+    def running_exponents(self) -> Tensor:
+        """Compute what the estimate would have been after every orthonormalization.
+
+        Returns:
+            Mean over the valid sequences of the exponents over the first ``block_ends[m]`` steps,
+            ``[M, K]``, nats per step; the columns are in the order of the final mean.
+
+        Raises:
+            ValueError: If the log-stretches were not kept.
+
+        Reference:
+            Vogt et al., On Lyapunov Exponents for RNNs, Eq. 5 and Fig. 2a.
+        """
+        if self.log_stretches is None:
+            raise ValueError(
+                "Expected an estimate with its log-stretches, but they were not kept. "
+                "Call `lyapunov_spectrum(..., keep_log_stretches=True)`."
+            )
+        counted = torch.minimum(self.block_ends[:, None], self.steps[None, :])
+        running = self.log_stretches.cumsum(0) / counted.unsqueeze(-1)
+        return running[:, self.valid].mean(1)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SpectrumSums:
+    """Sums over sequences, from which mean and spread follow; sums of parts add up to the whole.
+
+    Attributes:
+        total: Sum of the exponents, ``[K]``, float64, in the order of the basis vectors.
+        squares: Sum of their squares, ``[K]``, float64.
+        unresolved: Number of sequences or batches in which an exponent was not resolved, ``[K]``.
+        count: Number of sequences.
+    """
+
+    total: Tensor
+    squares: Tensor
+    unresolved: Tensor
+    count: int
+
+    def mean(self) -> tuple[Tensor, Tensor]:
+        """Compute mean and unbiased standard deviation over sequences.
+
+        Returns:
+            ``[K]`` each, nats per step. The mean is NaN without a sequence; the deviation is NaN
+            with fewer than two, and where the mean is infinite.
+
+        Example:
+            >>> SpectrumSums(
+            ...     total=torch.tensor([4.0]),
+            ...     squares=torch.tensor([10.0]),
+            ...     unresolved=torch.tensor([0]),
+            ...     count=2,
+            ... ).mean()
+            (tensor([2.]), tensor([1.4142]))
+        """
+        if self.count == 0:
+            return torch.full_like(self.total, math.nan), torch.full_like(self.total, math.nan)
+        mean = self.total / self.count
+        if self.count == 1:
+            return mean, torch.full_like(mean, math.nan)
+        variance = (self.squares - self.count * mean.square()).clamp(min=0) / (self.count - 1)
+        return mean, torch.where(mean.isfinite(), variance.sqrt(), math.nan)
+
+    def sorted_mean(self, tangent_size: int) -> tuple[MeanSpectrum, Tensor]:
+        """Sort the mean spectrum, once.
+
+        Args:
+            tangent_size: N.
+
+        Returns:
+            The mean spectrum, and the index each of its exponents had before sorting, ``[K]``.
+        """
+        mean, std = self.mean()
+        order = mean.argsort(descending=True, stable=True)
+        spectrum = MeanSpectrum(
+            exponents=mean[order],
+            std=std[order],
+            standard_errors=std[order] / math.sqrt(max(self.count, 1)),
+            resolved=((self.unresolved == 0) & mean.isfinite())[order],
+            num_sequences=self.count,
+            tangent_size=tangent_size,
+        )
+        return spectrum, order

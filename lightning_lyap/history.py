@@ -1,0 +1,222 @@
+"""The spectra of a run over its epochs: checkpointed, saved beside the logs, loaded and plotted."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_lyap._version import __version__
+from lightning_lyap.estimate import MeanSpectrum
+from lightning_lyap.plotting import plot_history, plot_spectrum
+
+ROWS = ("exponents", "std", "standard_errors", "resolved")
+
+
+class SpectrumHistory:
+    """The spectra that were measured in a run, in order.
+
+    Args:
+        settings: Plain numbers and strings that say how the spectra were measured.
+
+    Attributes:
+        settings: As given.
+        epochs: Epochs completed at each measurement; 0 is before training.
+        steps: Step of the logger at each measurement.
+        seconds: Wall time of each measurement.
+        spectra: The spectra.
+        failures: Measurements that failed: epoch, step and message of each.
+
+    Example:
+        >>> history = SpectrumHistory({"state": "full"})
+        >>> len(history)
+        0
+    """
+
+    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+        self.settings: dict[str, Any] = dict(settings or {})
+        self.epochs: list[float] = []
+        self.steps: list[int] = []
+        self.seconds: list[float] = []
+        self.spectra: list[MeanSpectrum] = []
+        self.failures: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self.spectra)
+
+    def append(self, epoch: float, step: int, spectrum: MeanSpectrum, seconds: float) -> None:
+        """Add a measurement.
+
+        Args:
+            epoch: Epochs completed.
+            step: Step of the logger.
+            spectrum: What was measured; copied to the CPU, its mean part alone.
+            seconds: Wall time of the measurement.
+
+        Raises:
+            ValueError: If it has another number of exponents than those before.
+        """
+        if self.spectra and self.spectra[0].num_exponents != spectrum.num_exponents:
+            raise ValueError(
+                f"Expected a spectrum of {self.spectra[0].num_exponents} exponents as before, "
+                f"but got {spectrum.num_exponents}. Start a new history for another network."
+            )
+        # Inference tensors could not be saved or plotted outside inference mode.
+        with torch.inference_mode(False):
+            rows = {name: getattr(spectrum, name).detach().cpu().clone() for name in ROWS}
+            self.spectra.append(
+                MeanSpectrum(
+                    **rows,
+                    num_sequences=spectrum.num_sequences,
+                    tangent_size=spectrum.tangent_size,
+                )
+            )
+        self.epochs.append(float(epoch))
+        self.steps.append(int(step))
+        self.seconds.append(float(seconds))
+
+    def record_failure(self, epoch: float, step: int, message: str) -> None:
+        """Count a measurement that failed.
+
+        Args:
+            epoch: Epochs completed.
+            step: Step of the logger.
+            message: What went wrong.
+        """
+        self.failures.append({"epoch": float(epoch), "step": int(step), "message": message})
+
+    def exponents(self) -> Tensor:
+        """Return all spectra, ``[E, K]``, nats per step."""
+        return self._rows("exponents")
+
+    def plot(self, ax: Any = None) -> tuple[Any, Any]:
+        """Draw all spectra as a heat map, epoch by index; see `plotting.plot_history`.
+
+        Args:
+            ax: Axes to draw into, or None.
+
+        Returns:
+            Figure and axes.
+        """
+        self._require_spectra()
+        return plot_history(torch.tensor(self.epochs), self.exponents(), ax=ax)
+
+    def plot_spectrum(self, index: int = -1, ax: Any = None) -> tuple[Any, Any]:
+        """Draw one spectrum with its band; see `plotting.plot_spectrum`.
+
+        Args:
+            index: Which measurement, as in a list.
+            ax: Axes to draw into, or None.
+
+        Returns:
+            Figure and axes.
+        """
+        self._require_spectra()
+        spectrum = self.spectra[index]
+        title = f"after {self.epochs[index]:g} epochs"
+        return plot_spectrum(
+            spectrum.exponents, spectrum.std, spectrum.resolved, title=title, ax=ax
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors, numbers and text only, fit for checkpoints loaded with weights_only."""
+        state: dict[str, Any] = {name: self._rows(name) for name in ROWS} if self.spectra else {}
+        return state | {
+            "epochs": torch.tensor(self.epochs, dtype=torch.float64),
+            "steps": torch.tensor(self.steps, dtype=torch.int64),
+            "seconds": torch.tensor(self.seconds, dtype=torch.float64),
+            "num_sequences": torch.tensor([s.num_sequences for s in self.spectra]).long(),
+            "tangent_size": self.spectra[0].tangent_size if self.spectra else 0,
+            "failures": json.dumps(self.failures),
+            "settings": json.dumps(self.settings),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned.
+
+        Args:
+            state: Tensors, numbers and text.
+        """
+        self.settings = json.loads(state["settings"])
+        self.failures = json.loads(state["failures"])
+        self.epochs = state["epochs"].tolist()
+        self.steps = state["steps"].tolist()
+        self.seconds = state["seconds"].tolist()
+        self.spectra = [
+            MeanSpectrum(
+                **{name: state[name][index] for name in ROWS},
+                num_sequences=int(state["num_sequences"][index]),
+                tangent_size=int(state["tangent_size"]),
+            )
+            for index in range(len(self.epochs))
+        ]
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the history as a NumPy archive of numbers and text; the file appears whole.
+
+        Args:
+            path: Where; the suffix ``.npz`` is added if it is missing.
+
+        Returns:
+            The path written.
+        """
+        target = Path(path)
+        target = target if target.suffix == ".npz" else target.with_name(target.name + ".npz")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {name: np.asarray(value) for name, value in self.state_dict().items()}
+        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, allow_pickle=False, version=np.asarray(__version__), **arrays)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "SpectrumHistory":
+        """Read a history that `save` has written.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The history.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no such file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            state = {
+                name: str(array) if array.dtype.kind == "U" else torch.from_numpy(array.copy())
+                for name, array in arrays.items()
+            }
+            history = cls()
+            history.load_state_dict(state)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(
+                f"Expected {os.fspath(path)!r} to be a file of spectra written by "
+                f"lightning_lyap, but it can't be read as one: {error}"
+            ) from error
+        return history
+
+    def _rows(self, name: str) -> Tensor:
+        """Stack one field of all spectra, ``[E, K]``."""
+        return torch.stack([getattr(spectrum, name) for spectrum in self.spectra])
+
+    def _require_spectra(self) -> None:
+        """Refuse to draw an empty history.
+
+        Raises:
+            ValueError: If nothing was measured yet.
+        """
+        if not self.spectra:
+            raise ValueError("Expected at least one spectrum to draw, but the history is empty.")

@@ -1,0 +1,176 @@
+"""The spectrum as a torchmetrics Metric: sums and counts, so merging is exact."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from lightning_lyap.checks import check_settings
+from lightning_lyap.dynamics import Dynamics, StateChoice
+from lightning_lyap.estimate import MeanSpectrum, SpectrumEstimate, SpectrumSums
+from lightning_lyap.plotting import plot_spectrum
+from lightning_lyap.spectrum import lyapunov_spectrum
+
+
+class LyapunovSpectrum(Metric):
+    """Lyapunov spectrum averaged over all sequences seen, on all processes.
+
+    Keeps the sum over sequences of the exponents, of their squares, and their number, in float64.
+    Two metrics merged, or synchronized between processes, equal one that saw all the sequences.
+
+    Args:
+        num_exponents: K. Default: all N of the dynamics first seen. Give it when a process may see
+            no sequence, so that all processes agree on the shape.
+        warmup_steps: See `lyapunov_spectrum`.
+        orthonormalize_every: See `lyapunov_spectrum`.
+        state: See `lyapunov_spectrum`.
+        dtype: See `lyapunov_spectrum`.
+        kwargs: Of `torchmetrics.Metric`.
+
+    Raises:
+        TypeError: If a setting is no int.
+        ValueError: If a setting is out of range.
+
+    Example:
+        >>> rnn = nn.RNN(1, 2, nonlinearity="relu", bias=False)
+        >>> _ = nn.init.ones_(rnn.weight_ih_l0), rnn.weight_hh_l0.data.copy_(
+        ...     torch.diag(torch.tensor([0.5, 0.25]))
+        ... )
+        >>> metric = LyapunovSpectrum()
+        >>> metric.update(rnn, torch.ones(3, 20, 1))
+        >>> metric.update(rnn, torch.ones(5, 20, 1))
+        >>> metric.compute()["exponents"], metric.mean_spectrum().num_sequences
+        (tensor([-0.6931, -1.3863], dtype=torch.float64), 8)
+    """
+
+    is_differentiable = False
+    higher_is_better = None
+    full_state_update = False
+
+    total: Tensor
+    squares: Tensor
+    unresolved: Tensor
+    count: Tensor
+    tangent_size: Tensor
+
+    def __init__(
+        self,
+        num_exponents: int | None = None,
+        *,
+        warmup_steps: int = 0,
+        orthonormalize_every: int = 1,
+        state: StateChoice = "full",
+        dtype: torch.dtype | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_settings(num_exponents, warmup_steps, orthonormalize_every)
+        self.settings: dict[str, Any] = {
+            "num_exponents": num_exponents,
+            "warmup_steps": warmup_steps,
+            "orthonormalize_every": orthonormalize_every,
+            "state": state,
+            "dtype": dtype,
+        }
+        # A scalar zero adds to a sum of any size, whatever N turns out to be.
+        shape = () if num_exponents is None else (num_exponents,)
+        self.add_state("total", torch.zeros(shape, dtype=torch.float64), "sum")
+        self.add_state("squares", torch.zeros(shape, dtype=torch.float64), "sum")
+        self.add_state("unresolved", torch.zeros(shape, dtype=torch.int64), "sum")
+        self.add_state("count", torch.tensor(0), "sum")
+        self.add_state("tangent_size", torch.tensor(0), "max")
+
+    def update(
+        self,
+        dynamics: nn.Module | Dynamics | SpectrumEstimate,
+        inputs: Tensor | None = None,
+        initial_state: Any = None,
+        lengths: Tensor | list[int] | None = None,
+    ) -> None:
+        """Measure a batch of sequences, or take in one that was measured with the same settings.
+
+        Args:
+            dynamics: See `lyapunov_spectrum`; or its result, which needs no other argument.
+            inputs: ``[B, T, I]``.
+            initial_state: See `lyapunov_spectrum`.
+            lengths: ``[B]`` or None.
+
+        Raises:
+            TypeError: If the inputs are missing.
+            ValueError: If the spectrum has another size than those seen before.
+        """
+        if isinstance(dynamics, SpectrumEstimate):
+            self._add(dynamics)
+            return
+        if inputs is None:
+            raise TypeError("Expected `inputs` [B, T, I] beside the dynamics, but got None.")
+        self._add(
+            lyapunov_spectrum(
+                dynamics, inputs, initial_state=initial_state, lengths=lengths, **self.settings
+            )
+        )
+
+    def _add(self, estimate: SpectrumEstimate) -> None:
+        """Add a batch to the sums, in the order of the basis vectors.
+
+        Args:
+            estimate: Result for the batch.
+
+        Raises:
+            ValueError: If the spectrum has another size than those seen before.
+        """
+        if self.total.ndim and self.total.shape != estimate.exponents.shape:
+            raise ValueError(
+                f"Expected spectra of {self.total.shape[0]} exponents as before, "
+                f"but got {estimate.num_exponents}. Use one metric for each recurrent module."
+            )
+        back = estimate.order.argsort()
+        counted = estimate.per_sequence[estimate.valid][:, back].to(self.device)
+        self.total = self.total + counted.sum(0)
+        self.squares = self.squares + counted.square().sum(0)
+        self.unresolved = self.unresolved + (~estimate.resolved[back]).long().to(self.device)
+        self.count = self.count + counted.shape[0]
+        self.tangent_size = self.tangent_size.clamp(min=estimate.tangent_size)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Take the means over all sequences and sort them, once.
+
+        Returns:
+            The fields of `MeanSpectrum` by name; torchmetrics leaves out the dimension of ``[K]``
+            when K = 1.
+        """
+        sums = SpectrumSums(
+            total=self.total.reshape(-1),
+            squares=self.squares.reshape(-1),
+            unresolved=self.unresolved.reshape(-1),
+            count=int(self.count),
+        )
+        spectrum = sums.sorted_mean(int(self.tangent_size))[0]
+        return {name: torch.as_tensor(value) for name, value in vars(spectrum).items()}
+
+    def mean_spectrum(self) -> MeanSpectrum:
+        """Return what `compute` returns as a spectrum with its statistics."""
+        values = self.compute()
+        vectors = ("exponents", "std", "standard_errors", "resolved")
+        return MeanSpectrum(
+            **{name: values[name].reshape(-1) for name in vectors},
+            num_sequences=int(values["num_sequences"]),
+            tangent_size=int(values["tangent_size"]),
+        )
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw the spectrum with its band over sequences.
+
+        Args:
+            val: What `compute` returned; None computes it.
+            ax: Axes to draw into, or None for a figure of its own.
+
+        Returns:
+            Figure and axes.
+        """
+        values = self.compute() if val is None else val
+        exponents, std, resolved = (
+            values[name].reshape(-1) for name in ("exponents", "std", "resolved")
+        )
+        return plot_spectrum(exponents, std, resolved, ax=ax)
