@@ -118,10 +118,13 @@ def _check_lengths(inputs: Tensor, lengths: Tensor | list[int] | None, warmup_st
         ValueError: If there is not one per sequence or one is out of range.
     """
     batch_size, num_steps = inputs.shape[:2]
-    ends = torch.as_tensor(num_steps if lengths is None else lengths).cpu()
-    if ends.is_floating_point() or ends.dtype == torch.bool:
+    try:
+        ends = torch.as_tensor([num_steps] * batch_size if lengths is None else lengths).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"Expected `lengths` to be whole numbers, but got {lengths!r}.") from error
+    if ends.is_floating_point() or ends.is_complex() or ends.dtype == torch.bool:
         raise TypeError(f"Expected `lengths` to be whole numbers, but got {ends.dtype}.")
-    ends = ends.expand(batch_size).long() if lengths is None else ends.long()
+    ends = ends.long()
     if tuple(ends.shape) != (batch_size,):
         raise ValueError(
             f"Expected `lengths` of shape [{batch_size}], one per sequence, "
@@ -151,14 +154,17 @@ def check_basis(
         The basis.
 
     Raises:
+        TypeError: If it is no tensor.
         ValueError: If its shape is wrong or its columns are not orthonormal.
     """
-    count = basis.shape[-1] if num_exponents is None else num_exponents
-    expected = (batch_size, tangent_size, count)
-    if tuple(basis.shape) != expected or count > tangent_size:
+    if not isinstance(basis, Tensor):
+        raise TypeError(f"Expected `initial_basis` to be a tensor, but got {type(basis).__name__}.")
+    shape = tuple(basis.shape)
+    count = num_exponents or (shape[-1] if shape else 0)
+    if shape != (batch_size, tangent_size, count) or not 1 <= count <= tangent_size:
         raise ValueError(
-            f"Expected `initial_basis` of shape {expected} with K <= N, "
-            f"but got {tuple(basis.shape)}."
+            f"Expected `initial_basis` of shape ({batch_size}, {tangent_size}, "
+            f"{num_exponents or 'K'}) with 1 <= K <= {tangent_size}, but got {shape}."
         )
     gram = basis.double().mT @ basis.double()
     if not torch.allclose(gram, torch.eye(count, dtype=gram.dtype, device=gram.device), atol=1e-3):
@@ -167,3 +173,26 @@ def check_basis(
             "`final_basis` of an estimate, or the Q of `torch.linalg.qr`."
         )
     return basis
+
+
+def check_range(
+    name: str, value: Any, low: float, high: float = float("inf"), *, open_low: bool = False
+) -> None:
+    """Check that a setting is a number in ``[low, high)``, or ``(low, high)``.
+
+    Args:
+        name: The setting's name.
+        value: Its value.
+        low: Lower end.
+        high: Upper end, excluded.
+        open_low: Whether the lower end is excluded, too.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"Expected `{name}` to be a number, but got {value!r}.")
+    if not (low < value < high or (value == low and not open_low)):
+        bracket = "(" if open_low else "["
+        raise ValueError(f"Expected `{name}` in {bracket}{low:g}, {high:g}), but got {value!r}.")

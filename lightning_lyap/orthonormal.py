@@ -11,8 +11,9 @@ def orthonormalize(basis: Tensor) -> tuple[Tensor, Tensor]:
     r"""Factor ``basis = Q R`` and return Q with the logarithms of R's positive diagonal.
 
     Householder QR (LAPACK ``geqrf`` and ``orgqr``), with the signs moved so that every diagonal
-    entry of R is positive. That makes the factorization unique for a basis of full rank. A zero
-    column gets ``-inf`` and an orthonormal replacement, so it can grow again later.
+    entry of R is positive. That makes the factorization unique for a basis of full rank. Zero
+    columns are moved behind the others, which keep the leading exponents; they get ``-inf`` and an
+    orthonormal replacement that can grow again.
 
     Args:
         basis: Tangent vectors as columns, ``[B, N, K]`` with ``K <= N``, float32 or float64.
@@ -29,6 +30,11 @@ def orthonormalize(basis: Tensor) -> tuple[Tensor, Tensor]:
         Benettin et al. (1980), Meccanica 15, 9-20; Dieci and Van Vleck (1995).
     """
     q, r = torch.linalg.qr(basis)
+    if (r.diagonal(dim1=-2, dim2=-1) == 0).any():
+        zero = (basis == 0).all(-2)
+        if zero.any():
+            order = zero.int().argsort(dim=-1, stable=True).unsqueeze(-2)
+            q, r = torch.linalg.qr(basis.gather(-1, order.expand_as(basis)))
     diagonal = r.diagonal(dim1=-2, dim2=-1)
     signs = torch.where(diagonal < 0, -1.0, 1.0).to(basis.dtype)
     return q * signs.unsqueeze(-2), diagonal.abs().double().log()
@@ -54,5 +60,7 @@ def random_orthonormal_basis(
         Orthonormal columns, ``[N, K]``.
     """
     generator = torch.Generator().manual_seed(seed)
-    gaussian = torch.randn(1, size, num_vectors, generator=generator, dtype=torch.float64)
+    gaussian = torch.randn(
+        1, size, num_vectors, generator=generator, dtype=torch.float64, device="cpu"
+    )
     return orthonormalize(gaussian)[0][0].to(device=device, dtype=dtype)

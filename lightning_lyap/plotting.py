@@ -5,7 +5,9 @@ without pyplot, so nothing is registered globally and no display is needed. Only
 matplotlib, and only when it draws.
 """
 
+import os
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -216,3 +218,37 @@ def _finish(ax: Any, title: str | None) -> None:
     if title:
         ax.set_title(title, fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def render(figure: Any) -> NDArray[np.uint8]:
+    """Draw a figure into an image, without a display.
+
+    Args:
+        figure: A matplotlib figure.
+
+    Returns:
+        ``[height, width, 4]``, red, green, blue and opacity.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba()).copy()
+
+
+def save_png(image: NDArray[np.uint8], path: Path) -> None:
+    """Write an image as PNG; the file appears whole.
+
+    Args:
+        image: What `render` returned.
+        path: The file.
+    """
+    from matplotlib.image import imsave
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        imsave(partial, image, format="png")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -286,7 +286,7 @@ def _warn_if_invalid(valid: Tensor) -> None:
             "spectrum: the state or the tangent vectors overflowed. Look at the weights and "
             "inputs, lower `orthonormalize_every`, or use dtype=torch.float64.",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -11,6 +11,7 @@ from lightning_lyap.dynamics.base import Dynamics
 from lightning_lyap.dynamics.torch_modules import (
     RECURRENT_MODULES,
     StateChoice,
+    check_state,
     check_supported,
     from_torch_module,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Dynamics",
     "StateChoice",
     "as_dynamics",
+    "check_state",
     "check_supported",
     "from_torch_module",
 ]
@@ -46,8 +48,9 @@ def as_dynamics(
 
     Raises:
         TypeError: If ``dynamics`` is none of these.
-        ValueError: If a step function comes without an initial state.
+        ValueError: If a step function comes without an initial state, or ``state`` is no such word.
     """
+    check_state(state)
     if isinstance(dynamics, RECURRENT_MODULES):
         return from_torch_module(dynamics, state, dtype)
     if isinstance(dynamics, Dynamics):

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from lightning_lyap.dynamics.base import State, TangentMap, compute_dtype, stack_rows
+from lightning_lyap.dynamics.base import (
+    State,
+    TangentMap,
+    as_state_tensors,
+    compute_dtype,
+    stack_rows,
+)
 
 UserState: TypeAlias = Tensor | tuple[Tensor, ...]
 StepFunction: TypeAlias = Callable[[Tensor, Any], UserState]
@@ -98,7 +104,7 @@ class AutodiffDynamics:
             for index, tensor in zip(self._active, part, strict=True):
                 full[index] = tensor
             new = self._step(drive, self.export_state(tuple(full)))
-            return (new,) if isinstance(new, Tensor) else tuple(new)
+            return as_state_tensors(new)
 
         part = tuple(state[index] for index in self._active)
 
@@ -108,9 +114,13 @@ class AutodiffDynamics:
 
         def push(basis: Tensor) -> Tensor:
             columns = basis.split(self._sizes, dim=-2)
-            return stack_rows(list(vmap(push_column, in_dims=-1, out_dims=-1)(*columns)))
+            # Other out_dims fail where a part of the new state is constant (pytorch #178425).
+            moved = vmap(push_column, in_dims=-1, out_dims=0)(*columns)
+            return stack_rows([block.permute(1, 2, 0) for block in moved])
 
-        return advance(*part), push
+        new_state = advance(*part)
+        _check_step(state, new_state)
+        return new_state, push
 
     def _tensors(self, state: UserState) -> State:
         """Turn a state in the user's form into a tuple and check its shapes.
@@ -124,10 +134,28 @@ class AutodiffDynamics:
         Raises:
             ValueError: If a tensor is not ``[B, N]``.
         """
-        tensors = (state,) if isinstance(state, Tensor) else tuple(state)
+        tensors = as_state_tensors(state)
         if not tensors or any(tensor.ndim != 2 for tensor in tensors):
             raise ValueError(
                 "Expected the state of a step function to be a tensor [B, N] or a tuple of such, "
                 f"but got the shapes {[tuple(tensor.shape) for tensor in tensors]}."
             )
         return tensors
+
+
+def _check_step(state: State, new_state: State) -> None:
+    """Check that a step function returned a state of the form it was given.
+
+    Args:
+        state: The old state.
+        new_state: The new one.
+
+    Raises:
+        ValueError: If the number or the shapes of the tensors differ.
+    """
+    expected, got = ([tuple(tensor.shape) for tensor in part] for part in (state, new_state))
+    if got != expected:
+        raise ValueError(
+            "Expected the step function to return the new state, and nothing else, in the shapes "
+            f"of the old one, {expected}, but got {got}."
+        )

@@ -129,6 +129,28 @@ class Layer(Protocol):
         ...
 
 
+def as_state_tensors(given: Any) -> State:
+    """Take a tensor or a tuple of tensors as a tuple.
+
+    Args:
+        given: A state in the user's form.
+
+    Returns:
+        A tuple of tensors.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    tensors = tuple(given) if isinstance(given, tuple | list) else (given,)
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(
+                "Expected a state to be a tensor or a tuple of tensors, "
+                f"but got {type(tensor).__name__}."
+            )
+    return tensors
+
+
 def stack_rows(blocks: list[Tensor]) -> Tensor:
     """Stack tangent blocks on top of each other and keep the result column-major.
 

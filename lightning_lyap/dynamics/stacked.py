@@ -6,7 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_lyap.dynamics.base import Layer, LayerTangent, State, TangentMap, stack_rows
+from lightning_lyap.dynamics.base import (
+    Layer,
+    LayerTangent,
+    State,
+    TangentMap,
+    as_state_tensors,
+    stack_rows,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +58,14 @@ class StackedRecurrence:
             Each layer's tensors in turn, ``[B, H]`` each.
 
         Raises:
+            TypeError: If it is no tensor and no tuple of such.
             ValueError: If a tensor is missing or has the wrong shape.
         """
         sizes = self.layers[0].state_sizes
         shapes = [(len(self.layers), batch_size, size) for size in sizes]
         if given is None:
             given = tuple(torch.zeros(s, dtype=self.dtype, device=self.device) for s in shapes)
-        tensors = (given,) if isinstance(given, Tensor) else tuple(given)
+        tensors = as_state_tensors(given)
         if [tuple(tensor.shape) for tensor in tensors] != shapes:
             got = [tuple(tensor.shape) for tensor in tensors]
             raise ValueError(

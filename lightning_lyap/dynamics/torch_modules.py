@@ -34,6 +34,19 @@ def check_supported(module: nn.RNNBase) -> None:
         )
 
 
+def check_state(state: str) -> None:
+    """Refuse words that name no state.
+
+    Args:
+        state: ``"full"`` or ``"hidden"``.
+
+    Raises:
+        ValueError: If it is another word.
+    """
+    if state not in STATES:
+        raise ValueError(f"Expected `state` to be one of {STATES}, but got {state!r}.")
+
+
 def from_torch_module(
     module: nn.RNNBase, state: StateChoice = "full", dtype: torch.dtype | None = None
 ) -> StackedRecurrence:
@@ -54,8 +67,7 @@ def from_torch_module(
         ValueError: If the module is bidirectional or an argument is out of range.
     """
     check_supported(module)
-    if state not in STATES:
-        raise ValueError(f"Expected `state` to be one of {STATES}, but got {state!r}.")
+    check_state(state)
     weight = next(module.parameters())
     dtype = compute_dtype(weight.dtype, dtype)
     layers = tuple(_layer(module, k, state, dtype) for k in range(module.num_layers))

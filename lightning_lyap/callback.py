@@ -1,0 +1,378 @@
+"""The callback: when to measure, what to measure on, and what to log."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import nn
+
+from lightning_lyap.capture import find_recurrent_modules
+from lightning_lyap.checks import check_count
+from lightning_lyap.driving import SequenceSource
+from lightning_lyap.dynamics import StateChoice
+from lightning_lyap.history import SpectrumHistory
+from lightning_lyap.probe import Measurement, ProbeSettings, measure
+from lightning_lyap.progress import spectrum_progress
+from lightning_lyap.reporter import SpectrumReporter
+from lightning_lyap.trainer_facts import (
+    completed_epochs,
+    is_fitting,
+    is_last_batch,
+    logging_step,
+)
+
+
+class LyapunovSpectrumCallback(Callback):
+    """Measures the Lyapunov spectrum of every recurrent module while a network trains.
+
+    Add it to any Trainer: ``Trainer(callbacks=[LyapunovSpectrumCallback()])``. It finds every
+    `torch.nn.RNN`, `GRU` and `LSTM` of the LightningModule and measures, before training and after
+    validations, the spectrum along held-out sequences, on the module's device. Training is bitwise
+    the same with and without it.
+
+    The sequences come from the DataModule if it has a method
+    ``lyapunov_sequences(num_sequences, num_steps)``, which returns a batch (a tensor, or a tuple of
+    tensors) that the LightningModule's ``forward`` takes, one row a sequence: each recurrent module
+    is then measured on what it receives in that forward pass, in evaluation mode. Otherwise they
+    are the first sequences the modules receive in the validation batches (test batches in
+    ``trainer.test``), for the spectrum before training in those of the sanity check.
+
+    Logged in the validation epoch, so that ModelCheckpoint and EarlyStopping can monitor them; with
+    several modules as ``lyapunov/MODULE/max`` and so on. Values that are not finite are left out.
+
+    ==================================== ========================================================
+    ``lyapunov/max``                     largest exponent, nats per step
+    ``lyapunov/max_standard_error``      its standard error over sequences, nats per step
+    ``lyapunov/mean``                    mean of the resolved exponents, nats per step
+    ``lyapunov/variance``                their variance, (nats per step)^2
+    ``lyapunov/min``                     smallest resolved exponent, nats per step
+    ``lyapunov/std_over_sequences``      standard deviation over sequences, averaged over the
+                                         resolved exponents, nats per step
+    ``lyapunov/num_positive``            number of positive exponents
+    ``lyapunov/kaplan_yorke_dimension``  dimension; a lower bound if it equals K < N
+    ``lyapunov/kolmogorov_sinai_entropy``  sum of the positive exponents, nats per step; a lower
+                                         bound if all K < N are positive
+    ``lyapunov/num_unresolved``          number of exponents below the floor of the arithmetic
+    ``lyapunov/seconds``                 wall time of the measurement with its figures and files
+    ``lyapunov/epoch_fraction``          that time, as a fraction of all wall time since the last
+                                         measurement (of the epoch, if every epoch is measured);
+                                         from the n-th validation on
+    ==================================== ========================================================
+
+    To TensorBoard also: the histogram ``lyapunov/exponents`` and the figures ``lyapunov/spectrum``
+    (with its band over sequences), ``lyapunov/convergence`` (Fig. 2a) and ``lyapunov/history``
+    (epoch by index). The same figures, the latest of each, and ``spectra.npz`` are written to
+    ``LOG_DIR/lyapunov/``; `SpectrumHistory.load` reads the latter. The history is part of every
+    checkpoint.
+
+    Args:
+        num_sequences: Held-out sequences, over all processes. Default 10 (Section 4.1).
+        num_steps: Steps counted in each. Default 100 (Section 4.1).
+        warmup_steps: Steps before those that are not counted. Default 0 (Algorithm 1).
+        orthonormalize_every: Steps between factorizations. Default 1 (Algorithm 1).
+        num_exponents: K leading exponents. Default: all.
+        state: ``"full"`` for the map of an LSTM's (h, c), ``"hidden"`` for the paper's dh'/dh.
+        dtype: ``"float32"``, ``"float64"``, or None for the module's own.
+        every_n_validations: Measure after the first validation and then after every n-th.
+        before_training: Whether to measure before the first step of training, too.
+        modules: Names of the modules to measure, as in ``named_modules()``. Default: all.
+        figures: Whether to draw figures (needs matplotlib; without it there are none).
+        save: Whether to write ``spectra.npz`` and PNGs to the log folder.
+        on_error: ``"warn"``: a failed measurement is counted in the history, the first is warned
+            about, training goes on. ``"raise"``: it stops training.
+        name: Prefix of tags and name of the folder. Give each a name of its own if a Trainer has
+            two of these callbacks.
+
+    Raises:
+        TypeError: If a number is no int.
+        ValueError: If a setting is out of range; at the start of the run also if the
+            LightningModule has no recurrent module or the DataModule has too few sequences.
+    """
+
+    def __init__(
+        self,
+        num_sequences: int = 10,
+        num_steps: int = 100,
+        warmup_steps: int = 0,
+        orthonormalize_every: int = 1,
+        num_exponents: int | None = None,
+        state: StateChoice = "full",
+        dtype: str | None = None,
+        every_n_validations: int = 1,
+        before_training: bool = True,
+        modules: Sequence[str] | None = None,
+        figures: bool = True,
+        save: bool = True,
+        on_error: Literal["warn", "raise"] = "warn",
+        name: str = "lyapunov",
+    ) -> None:
+        self.settings = ProbeSettings(
+            num_sequences,
+            num_steps,
+            warmup_steps,
+            orthonormalize_every,
+            num_exponents,
+            state,
+            dtype,
+        )
+        check_count("every_n_validations", every_n_validations, 1)
+        if on_error not in ("warn", "raise"):
+            raise ValueError(f"Expected `on_error` to be 'warn' or 'raise', but got {on_error!r}.")
+        self.every_n_validations = every_n_validations
+        self.before_training = before_training
+        self.modules = None if modules is None else tuple(modules)
+        self.on_error = on_error
+        self.name = name
+        self._reporter = SpectrumReporter(name, self.settings.as_dict(), figures, save)
+        self._validations = 0
+        self._found: dict[str, nn.RNNBase] = {}
+        self._source: SequenceSource | None = None
+        self._due = False
+        self._measured: dict[str, Measurement] | None = None
+        self._seconds = 0.0
+
+    def should_measure(self, trainer: Trainer) -> bool:
+        """Tell whether the validation that starts now is to be measured; override it at will.
+
+        Args:
+            trainer: The Trainer.
+
+        Returns:
+            True at the first validation of a run and at every n-th, and always outside of fit.
+        """
+        if not is_fitting(trainer):
+            return True
+        return self._validations == 1 or self._validations % self.every_n_validations == 0
+
+    @property
+    def histories(self) -> dict[str, SpectrumHistory]:
+        """The spectra of the run so far, a history for each module by its name."""
+        return self._reporter.histories
+
+    @property
+    def state_key(self) -> str:
+        """Tell two of these callbacks apart in a checkpoint."""
+        return self._generate_state_key(name=self.name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the run so far: tensors, numbers and text."""
+        histories = {name: history.state_dict() for name, history in self.histories.items()}
+        return {"validations": self._validations, "histories": histories}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the run that `state_dict` returned."""
+        self._validations = state_dict["validations"]
+        self.histories.clear()
+        for name, state in state_dict["histories"].items():
+            self._reporter.history(name).load_state_dict(state)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the modules and the sequences; what is wrong with them is said here."""
+        self._prepare(trainer, pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the network before training, unless a run goes on."""
+        source = self._prepare(trainer, pl_module)
+        if self._is_before_training(trainer) and source.is_ready:
+            self._measure(trainer, pl_module)
+            values = self._publish(trainer, epoch=0.0)
+            for logger in trainer.loggers if values else ():
+                logger.log_metrics(values, step=logging_step(trainer))
+        elif self._is_before_training(trainer):
+            rank_zero_info(
+                "No Lyapunov spectrum before training: the sanity check that would show what the "
+                "recurrent modules receive is off (num_sanity_val_steps=0), and the DataModule "
+                "offers no `lyapunov_sequences`."
+            )
+        source.stop()
+        self._reporter.pace.restart()
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Decide whether to measure, and watch the modules if their inputs are needed."""
+        source = self._prepare(trainer, pl_module)
+        if trainer.sanity_checking:
+            self._due = False
+            if self._is_before_training(trainer):
+                source.watch()
+            return
+        self._validations += is_fitting(trainer)
+        self._begin(due=self.should_measure(trainer), source=source)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Measure after the last batch, before other callbacks change the weights back (EMA)."""
+        if self._due and is_last_batch(trainer.num_val_batches, batch_idx, dataloader_idx):
+            self._measure(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log and publish; loaders without a length are measured only here."""
+        if trainer.sanity_checking:
+            self._prepare(trainer, pl_module).pause()
+        elif self._due:
+            self._finish(trainer, pl_module)
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Watch the modules if their inputs are needed."""
+        self._begin(due=True, source=self._prepare(trainer, pl_module))
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Measure after the last batch."""
+        if is_last_batch(trainer.num_test_batches, batch_idx, dataloader_idx):
+            self._measure(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log and publish."""
+        self._finish(trainer, pl_module)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Take the hooks away."""
+        self._let_go()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the hooks away and let go of the network."""
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Drop what belongs to one run of the Trainer; the histories stay."""
+        if self._source is not None:
+            self._source.stop()
+        self._found, self._source, self._measured, self._due = {}, None, None, False
+
+    def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> SequenceSource:
+        """Find the recurrent modules and their sequences, once a run.
+
+        Args:
+            trainer: The Trainer.
+            pl_module: The LightningModule.
+
+        Returns:
+            Where the sequences come from.
+
+        Raises:
+            TypeError: If the DataModule offers something else than a batch.
+            ValueError: If there is no recurrent module, or there are too few sequences.
+        """
+        if self._source is None:
+            self._found = find_recurrent_modules(pl_module, self.modules)
+            settings = self.settings
+            self._source = SequenceSource(
+                trainer, self._found, settings.num_sequences, settings.window
+            )
+            self._reporter.open(trainer)
+        return self._source
+
+    def _is_before_training(self, trainer: Trainer) -> bool:
+        """Tell whether a spectrum before the first step is wanted and still possible."""
+        fresh = trainer.global_step == 0 and not any(map(len, self.histories.values()))
+        return self.before_training and is_fitting(trainer) and fresh
+
+    def _begin(self, due: bool, source: SequenceSource) -> None:
+        """Begin a validation or test.
+
+        Args:
+            due: Whether to measure at its end.
+            source: Where the sequences come from.
+        """
+        self._due = due
+        self._measured = None
+        if due:
+            source.watch()
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure all modules; nothing of the training changes.
+
+        Args:
+            trainer: The Trainer.
+            pl_module: The LightningModule.
+        """
+        start = time.perf_counter()
+        self._measured = {}
+        source = self._prepare(trainer, pl_module)
+        shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
+        # The guard is inside: isolate_rng does not restore when an error passes through it.
+        with isolate_rng(), self._guard(trainer, "measuring"), torch.no_grad():
+            sequences = source.take(trainer, pl_module)
+            with spectrum_progress(shown) as progress:
+                self._measured = measure(self._found, sequences, self.settings, progress)
+        source.stop()
+        self._seconds = time.perf_counter() - start
+
+    def _finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what was measured in the validation or test that ends.
+
+        Args:
+            trainer: The Trainer.
+            pl_module: The LightningModule.
+        """
+        if self._measured is None:
+            self._measure(trainer, pl_module)
+        values = self._publish(trainer, completed_epochs(trainer))
+        if values:
+            pl_module.log_dict(values, batch_size=1, sync_dist=trainer.world_size > 1)
+        self._reporter.pace.restart()
+
+    def _publish(self, trainer: Trainer, epoch: float) -> dict[str, float]:
+        """Write histories, figures and files, and return the scalars.
+
+        Args:
+            trainer: The Trainer.
+            epoch: Epochs completed.
+
+        Returns:
+            Finite scalars by key; none if the measurement failed.
+        """
+        start = time.perf_counter()
+        measured, self._measured = self._measured or {}, None
+        infixes = {name: f"{name}/" if len(self._found) > 1 else "" for name in measured}
+        for name, measurement in measured.items():
+            with self._guard(trainer, "publishing"):
+                self._reporter.show(trainer, epoch, name, infixes[name], measurement)
+        if not measured:
+            return {}
+        seconds = self._seconds + time.perf_counter() - start
+        # The first validation comes sooner than the n-th; its cost is not the rule.
+        regular = is_fitting(trainer) and self._validations % self.every_n_validations == 0
+        every = self.every_n_validations if regular and epoch > 0 else None
+        scalars = self._reporter.scalars(measured, infixes)
+        return scalars | self._reporter.cost(seconds, every)
+
+    @contextmanager
+    def _guard(self, trainer: Trainer, doing: str) -> Iterator[None]:
+        """Keep an error of ours from ending the user's training, unless asked to.
+
+        Args:
+            trainer: The Trainer.
+            doing: What is being done.
+
+        Yields:
+            None.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            message = f"{type(error).__name__} while {doing}: {error}"
+            self._reporter.failed(trainer, self._found, message)

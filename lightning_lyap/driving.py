@@ -1,0 +1,139 @@
+"""Where the sequences come from that drive the modules in a measurement.
+
+Either the DataModule offers held-out windows by a method
+``lyapunov_sequences(num_sequences, num_steps)``, or the modules are watched in validation batches.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor, nn
+
+from lightning_lyap.capture import DrivingSequences, InputRecorder
+
+
+class SequenceSource:
+    """The sequences of one run of the Trainer, this process's share of them.
+
+    Args:
+        trainer: The Trainer.
+        modules: The recurrent modules by name.
+        num_sequences: How many sequences, over all processes.
+        num_steps: Steps of a sequence.
+
+    Raises:
+        TypeError: If the DataModule offers something else than a batch.
+        ValueError: If the DataModule has too few sequences.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        modules: Mapping[str, nn.RNNBase],
+        num_sequences: int,
+        num_steps: int,
+    ) -> None:
+        self._modules = modules
+        self._share = len(range(trainer.global_rank, num_sequences, trainer.world_size))
+        self._num_steps = num_steps
+        self._watcher: InputRecorder | None = None
+        self._offered: tuple[Tensor, ...] | None = None
+        datamodule: Any = getattr(trainer, "datamodule", None)
+        if hasattr(datamodule, "lyapunov_sequences"):
+            with isolate_rng():
+                batch = datamodule.lyapunov_sequences(num_sequences, num_steps)
+            rows = slice(trainer.global_rank, None, trainer.world_size)
+            self._offered = tuple(part[rows] for part in _tensors(batch))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to measure on: windows offered, or batches watched."""
+        return self._offered is not None or self._watcher is not None
+
+    def watch(self) -> None:
+        """Begin to watch the modules, where no windows are offered."""
+        self.stop()
+        if self._offered is None:
+            self._watcher = InputRecorder(self._modules, self._share, self._num_steps)
+            self._watcher.start()
+
+    def pause(self) -> None:
+        """Stop watching, but keep what was seen."""
+        if self._watcher is not None:
+            self._watcher.stop()
+
+    def stop(self) -> None:
+        """Stop watching and drop what was seen."""
+        self.pause()
+        self._watcher = None
+
+    def take(self, trainer: Trainer, module: LightningModule) -> dict[str, DrivingSequences]:
+        """Return what drives each module, and drop it here.
+
+        Args:
+            trainer: The Trainer.
+            module: The LightningModule, run forward once in evaluation mode on offered windows.
+
+        Returns:
+            Sequences by module; none if this process has no share.
+
+        Raises:
+            RuntimeError: If a module was never called.
+        """
+        recorder, self._watcher = self._watcher, None
+        if self._share == 0:
+            return {}
+        if self._offered is not None:
+            recorder = InputRecorder(self._modules, self._share, self._num_steps)
+            batch = trainer.strategy.batch_to_device(self._offered)
+            batch = trainer.precision_plugin.convert_input(batch)
+            with recorder, _evaluating(module), trainer.precision_plugin.forward_context():
+                module(*batch)
+        if recorder is None:
+            raise RuntimeError("Expected to have watched the recurrent modules, but did not.")
+        recorder.stop()
+        return recorder.sequences()
+
+
+def _tensors(batch: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Turn what a DataModule offers into the arguments of ``forward``.
+
+    Args:
+        batch: A tensor or a tuple of tensors, one row a sequence.
+
+    Returns:
+        A tuple of tensors.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    if isinstance(batch, Tensor):
+        return (batch,)
+    if isinstance(batch, (tuple, list)) and all(isinstance(part, Tensor) for part in batch):
+        return tuple(batch)
+    raise TypeError(
+        "Expected `lyapunov_sequences` of the DataModule to return a tensor or a tuple of tensors, "
+        f"one row a sequence, but got {type(batch).__name__}."
+    )
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module and its parts in evaluation mode, and each back in its own.
+
+    Args:
+        module: The module.
+
+    Yields:
+        None.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

@@ -1,0 +1,58 @@
+"""The recurrent part that both tasks share: which cell, how large, how initialized."""
+
+from torch import nn
+
+from lightning_lyap.checks import check_count, check_range
+
+CELLS = ("lstm", "gru", "rnn", "rnn_relu")
+
+
+def build_recurrent(
+    cell: str, input_size: int, hidden_size: int, num_layers: int, bias: bool, init_p: float
+) -> nn.RNNBase:
+    """Build a recurrent module with weights uniform on ``[-p, p]``, batch first.
+
+    Biases keep PyTorch's initialization.
+
+    Args:
+        cell: ``"lstm"``, ``"gru"``, ``"rnn"`` (tanh) or ``"rnn_relu"``.
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        bias: Whether there are biases.
+        init_p: p, above 0.
+
+    Returns:
+        The module.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+
+    Reference:
+        Vogt et al., On Lyapunov Exponents for RNNs, Section 5.1.
+    """
+    check_count("hidden_size", hidden_size, 1)
+    check_count("num_layers", num_layers, 1)
+    check_range("init_p", init_p, 0, open_low=True)
+    size = {
+        "input_size": input_size,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "bias": bias,
+        "batch_first": True,
+    }
+    recurrent: nn.RNNBase
+    match cell:
+        case "lstm":
+            recurrent = nn.LSTM(**size)
+        case "gru":
+            recurrent = nn.GRU(**size)
+        case "rnn" | "rnn_relu":
+            recurrent = nn.RNN(**size, nonlinearity="relu" if cell == "rnn_relu" else "tanh")
+        case _:
+            raise ValueError(f"Expected `cell` to be one of {CELLS}, but got {cell!r}.")
+    for name, parameter in recurrent.named_parameters():
+        if name.startswith("weight"):
+            nn.init.uniform_(parameter, -init_p, init_p)
+    return recurrent

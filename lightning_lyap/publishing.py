@@ -1,0 +1,128 @@
+"""Sends what a measurement shows to the loggers and to files; knows no mathematics.
+
+Lightning has no common call for figures or histograms, so loggers are asked what they can do.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_lyap.history import SpectrumHistory
+from lightning_lyap.plotting import (
+    plot_convergence,
+    plot_spectrum,
+    plotting_available,
+    render,
+    save_png,
+)
+from lightning_lyap.probe import Measurement
+
+
+def scalars(prefix: str, measurement: Measurement) -> dict[str, float]:
+    """Return the statistics of a measurement under their keys.
+
+    Args:
+        prefix: With the closing slash.
+        measurement: The measurement.
+
+    Returns:
+        Numbers by key; without those that one sequence alone can't have.
+    """
+    spectrum = measurement.spectrum
+    statistics = spectrum.measures().scalars()
+    statistics["max_standard_error"] = spectrum.standard_errors[0].item()
+    if spectrum.num_sequences == 1:
+        del statistics["max_standard_error"], statistics["std_over_sequences"]
+    return {f"{prefix}{name}": value for name, value in statistics.items()}
+
+
+def split_finite(values: dict[str, float]) -> tuple[dict[str, float], list[str]]:
+    """Separate what may be logged from what may not: NaN would stop EarlyStopping.
+
+    Args:
+        values: Numbers by key.
+
+    Returns:
+        The finite ones, and the keys of the others.
+    """
+    finite = {key: value for key, value in values.items() if math.isfinite(value)}
+    return finite, [key for key in values if key not in finite]
+
+
+def log_histogram(loggers: Sequence[Any], tag: str, values: Tensor, step: int) -> None:
+    """Send the finite values to every logger that takes histograms as TensorBoard's does.
+
+    Args:
+        loggers: Lightning loggers.
+        tag: Name in the logger.
+        values: ``[K]``.
+        step: Step of the logger.
+    """
+    finite = values[values.isfinite()]
+    for logger in loggers:
+        if finite.numel() and hasattr(logger.experiment, "add_histogram"):
+            logger.experiment.add_histogram(tag, finite, step)
+
+
+def log_image(loggers: Sequence[Any], tag: str, image: NDArray[np.uint8], step: int) -> None:
+    """Send an image to every logger that takes images.
+
+    Args:
+        loggers: Lightning loggers.
+        tag: Name in the logger.
+        image: ``[height, width, 4]``.
+        step: Step of the logger.
+    """
+    for logger in loggers:
+        if hasattr(logger.experiment, "add_image"):
+            logger.experiment.add_image(tag, image, step, dataformats="HWC")
+        elif hasattr(logger, "log_image"):
+            logger.log_image(tag, [image], step=step)
+
+
+def draw_figures(
+    measurement: Measurement, history: SpectrumHistory, when: str
+) -> dict[str, NDArray[np.uint8]]:
+    """Draw the spectrum, its convergence and the history of the run.
+
+    Args:
+        measurement: What was measured; its convergence is that of this process's sequences.
+        history: The run so far; left out while it is empty.
+        when: Says in the titles when this was.
+
+    Returns:
+        Images by name; none where matplotlib is missing.
+    """
+    if not plotting_available():
+        return {}
+    spectrum, estimate = measurement.spectrum, measurement.estimate
+    title = f"{when} · {spectrum.num_sequences} sequences"
+    figures = {
+        "spectrum": plot_spectrum(spectrum.exponents, spectrum.std, spectrum.resolved, title=title)
+    }
+    if estimate is not None:
+        running = estimate.running_exponents()
+        figures["convergence"] = plot_convergence(running, estimate.block_ends, title=when)
+    if len(history):
+        figures["history"] = history.plot()
+    return {name: render(figure) for name, (figure, _) in figures.items()}
+
+
+def write_files(
+    folder: Path, history: SpectrumHistory, images: dict[str, NDArray[np.uint8]]
+) -> None:
+    """Write the history and the latest figures.
+
+    Args:
+        folder: Made if it is not there.
+        history: The run so far.
+        images: Images by name.
+    """
+    history.save(folder / "spectra.npz")
+    for name, image in images.items():
+        save_png(image, folder / f"{name}.png")

@@ -1,0 +1,62 @@
+"""Facts read off a Trainer that it has no public name for, each in one place."""
+
+from collections.abc import Sequence
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+
+
+def is_fitting(trainer: Trainer) -> bool:
+    """Tell whether the Trainer is in `fit`, its validations and sanity check included."""
+    return trainer.state.fn == TrainerFn.FITTING
+
+
+def logging_step(trainer: Trainer) -> int:
+    """Return the step Lightning stamps on what is logged in a validation.
+
+    It is not ``trainer.global_step`` (which counts the steps of every optimizer); figures need it
+    to stand at the same step as their scalars.
+
+    Args:
+        trainer: The Trainer.
+
+    Returns:
+        Number of batches that took an optimizer step.
+    """
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
+def completed_epochs(trainer: Trainer) -> float:
+    """Return how many epochs were trained, with a fraction in the middle of one.
+
+    Args:
+        trainer: The Trainer.
+
+    Returns:
+        Epochs; whole ones where the length of an epoch is unknown.
+    """
+    if trainer.sanity_checking or not is_fitting(trainer) or not trainer.global_step:
+        return float(trainer.current_epoch)
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    if progress.is_last_batch:
+        return trainer.current_epoch + 1.0
+    return trainer.current_epoch + progress.current.ready / trainer.num_training_batches
+
+
+def is_last_batch(num_batches: Sequence[int | float], batch_idx: int, dataloader_idx: int) -> bool:
+    """Tell whether a batch is the last of the last loader; never for loaders without a length.
+
+    Args:
+        num_batches: Number of batches of each loader.
+        batch_idx: Index of the batch.
+        dataloader_idx: Index of its loader.
+
+    Returns:
+        True for the very last batch.
+    """
+    return dataloader_idx == len(num_batches) - 1 and batch_idx == num_batches[-1] - 1
+
+
+def writes_files(trainer: Trainer) -> bool:
+    """Tell whether a run is meant to leave files: not in the Trainer's fast_dev_run."""
+    return not getattr(trainer, "fast_dev_run", False)
