@@ -119,7 +119,8 @@ def _check_lengths(inputs: Tensor, lengths: Tensor | list[int] | None, warmup_st
     """
     batch_size, num_steps = inputs.shape[:2]
     try:
-        ends = torch.as_tensor([num_steps] * batch_size if lengths is None else lengths).cpu()
+        given = [num_steps] * batch_size if lengths is None else lengths
+        ends = torch.as_tensor(given, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"Expected `lengths` to be whole numbers, but got {lengths!r}.") from error
     if ends.is_floating_point() or ends.is_complex() or ends.dtype == torch.bool:

@@ -116,7 +116,7 @@ class SpectrumHistory:
         """
         self._require_spectra()
         spectrum = self.spectra[index]
-        title = f"after {self.epochs[index]:g} epochs"
+        title = f"epoch {self.epochs[index]:g}"
         return plot_spectrum(
             spectrum.exponents, spectrum.std, spectrum.resolved, title=title, ax=ax
         )

@@ -81,7 +81,7 @@ class SpectrumReporter:
         log_histogram(trainer.loggers, f"{tag}exponents", measurement.spectrum.exponents, step)
         images = {}
         if self._figures:
-            when = f"{epoch:g} epochs trained" if fitting else f"trainer.{trainer.state.fn}"
+            when = f"epoch {epoch:g}" if fitting else f"trainer.{trainer.state.fn}"
             images = draw_figures(measurement, history, when)
             for kind, image in images.items():
                 log_image(trainer.loggers, f"{tag}{kind}", image, step)
