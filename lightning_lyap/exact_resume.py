@@ -11,7 +11,8 @@ class ExactResume(Callback):
 
     Lightning's checkpoints leave them out, so dropout and the order of the batches would differ
     after a resumption. With this callback, and checkpoints written at the end of an epoch
-    (``ModelCheckpoint(save_on_train_epoch_end=True)``), they do not.
+    (``ModelCheckpoint(save_on_train_epoch_end=True)``), they do not. With several processes it does
+    nothing: a checkpoint holds the generators of the first one alone.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class ExactResume(Callback):
         It must be here: the first iterator over the training data, which draws from them, is made
         before ``on_train_start``, and the sanity check in between leaves them as they are.
         """
-        if self._restored is None:
+        if self._restored is None or trainer.world_size > 1:
             return
         torch.set_rng_state(self._restored["cpu"].cpu())
         if len(self._restored["cuda"]) == torch.cuda.device_count():

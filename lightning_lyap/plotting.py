@@ -17,7 +17,12 @@ from torch import Tensor
 
 EXPONENT_LABEL = r"exponent $\lambda_i$ (nats per step)"
 INDEX_LABEL = r"index $i$"
+BAND_LABEL = "± 1 standard deviation over sequences"
+FLOOR_LABEL = "below the floor of the arithmetic"
+NOT_FINITE = "not drawn: −∞ or NaN"
 MAX_LINES = 64
+MAX_LABELS = 8
+GRAY = "0.75"
 
 
 def plotting_available() -> bool:
@@ -38,7 +43,7 @@ def plot_spectrum(
     Args:
         exponents: ``[K]``, descending, nats per step.
         std: Half-width of the band, ``[K]``, or None.
-        resolved: ``[K]``, bool; unresolved exponents are drawn apart.
+        resolved: ``[K]``, bool; unresolved exponents are drawn apart, infinite ones are counted.
         title: Title or None.
         ax: Axes to draw into, or None.
 
@@ -59,20 +64,19 @@ def plot_spectrum(
     )[0]
     if std is not None and bool(std.isfinite().any()):
         width = np.where(known, _finite(std), np.nan)
-        ax.fill_between(
-            index,
-            values - width,
-            values + width,
-            alpha=0.3,
-            color=line.get_color(),
-            linewidth=0,
-            label="± 1 standard deviation over sequences",
-        )
-    if not known.all():
-        noise = np.where(known, np.nan, values)
-        ax.plot(index, noise, ":", color="0.5", label="below the floor of the arithmetic")
-    ax.set(xlabel=INDEX_LABEL, ylabel=EXPONENT_LABEL, xlim=(0, values.size + 1))
-    ax.legend(frameon=False, fontsize="small")
+        style = {"color": line.get_color(), "alpha": 0.3, "label": BAND_LABEL}
+        if values.size > 1:
+            ax.fill_between(index, values - width, values + width, linewidth=0, **style)
+        else:
+            ax.errorbar(index, values, width, linewidth=6, **style)
+    noise = np.where(known, np.nan, values)
+    if np.isfinite(noise).any():
+        ax.plot(index, noise, ":", marker=marker, markersize=3, color="0.5", label=FLOOR_LABEL)
+    if np.isnan(values).any():
+        ax.plot([], [], " ", label=f"{np.isnan(values).sum()} of {values.size} {NOT_FINITE}")
+    ax.set(xlabel=INDEX_LABEL, ylabel=EXPONENT_LABEL, xlim=(0.5, values.size + 0.5))
+    ax.legend(frameon=False, fontsize="small", loc="lower left")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     _finish(ax, title)
     return figure, ax
 
@@ -100,20 +104,27 @@ def plot_convergence(
     figure, ax = _axes(ax)
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import ListedColormap, Normalize
 
     values, time = _finite(running), steps.cpu().numpy()
     count = values.shape[1]
     shown = np.unique(np.linspace(0, count - 1, min(count, MAX_LINES)).round().astype(int))
-    scale = ScalarMappable(Normalize(1, max(count, 2)), colormaps["viridis"])
+    # Without its end: yellow lines can't be seen on white.
+    colors = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))
+    scale = ScalarMappable(Normalize(1, max(count, 2)), colors)
+    marker = "o" if time.size == 1 else None
     for index in shown:
-        ax.plot(time, values[:, index], color=scale.to_rgba(index + 1), linewidth=0.9)
+        color = scale.to_rgba(index + 1)
+        ax.plot(time, values[:, index], color=color, linewidth=0.9, marker=marker, markersize=3)
     if count > 1:
-        figure.colorbar(scale, ax=ax, label=INDEX_LABEL)
+        bar = figure.colorbar(scale, ax=ax, label=INDEX_LABEL)
+        bar.ax.yaxis.get_major_locator().set_params(integer=True)
+        bar.ax.invert_yaxis()
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    ax.set(xlabel="steps averaged over", ylabel=EXPONENT_LABEL, xlim=(0, time[-1]))
-    note = f"{shown.size} of {count} exponents" if shown.size < count else None
-    _finish(ax, " · ".join(filter(None, (title, note))) or None)
+    right = time[-1] if time.size > 1 else time[-1] + 1
+    ax.set(xlabel="steps averaged over", ylabel=EXPONENT_LABEL, xlim=(0, right))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    _finish(ax, title, f"{shown.size} of {count} exponents" if shown.size < count else None)
     return figure, ax
 
 
@@ -122,12 +133,13 @@ def plot_history(
 ) -> tuple[Any, Any]:
     """Draw the spectra of a run as a heat map, epoch by index.
 
-    Zero is white where the spectra have exponents of both signs, so the border between contracting
-    and expanding directions can be seen. The colors span the central 98 % of the values.
+    Where the spectra have exponents of both signs, zero is white, each sign has its own scale, and
+    a line follows the border between expanding and contracting directions. The colors span all
+    values but the lowest 1 %; what is infinite or NaN is gray.
 
     Args:
         epochs: Epochs completed at each measurement, ``[E]``, ascending.
-        exponents: ``[E, K]``, nats per step.
+        exponents: ``[E, K]``, descending in each row, nats per step.
         title: Title or None.
         ax: Axes to draw into, or None.
 
@@ -142,22 +154,28 @@ def plot_history(
 
     values, when = _finite(exponents), epochs.double().cpu().numpy()
     known = values[np.isfinite(values)]
-    low, high = np.percentile(known, [1, 99]) if known.size else (-1.0, 0.0)
-    high = max(high, known.max(initial=high))
+    low, high = (np.percentile(known, 1), known.max()) if known.size else (-1.0, 0.0)
     both = low < 0 < high
-    norm = TwoSlopeNorm(0, low, high) if both else Normalize(low, high)
+    edges = _edges(when)
+    ax.set_facecolor(GRAY)
     mesh = ax.pcolormesh(
-        _edges(when),
+        edges,
         np.arange(values.shape[1] + 1) + 0.5,
         np.ma.masked_invalid(values.T),
         cmap="RdBu_r" if both else "viridis",
-        norm=norm,
+        norm=TwoSlopeNorm(0, low, high) if both else Normalize(low, high),
         rasterized=True,
     )
-    figure.colorbar(mesh, ax=ax, label=EXPONENT_LABEL, extend="min")
-    ax.invert_yaxis()
-    ax.set(xlabel="epochs trained", ylabel=INDEX_LABEL)
-    _finish(ax, title)
+    below = bool(known.size) and known.min() < low
+    bar = figure.colorbar(mesh, ax=ax, label=EXPONENT_LABEL, extend="min" if below else "neither")
+    if both:
+        bar.set_ticks(_two_sided_ticks(low, high))
+        ax.stairs((values > 0).sum(1) + 0.5, edges, baseline=None, color="0.2", linewidth=0.8)
+    if when.size <= MAX_LABELS:
+        ax.set_xticks(when, [f"{epoch:g}" for epoch in when])
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.set(xlabel="epochs trained", ylabel=INDEX_LABEL, ylim=(values.shape[1] + 0.5, 0.5))
+    _finish(ax, title, "gray: −∞ or NaN" if known.size < values.size else None)
     return figure, ax
 
 
@@ -208,15 +226,34 @@ def _edges(centers: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([[first], middle, [last]])
 
 
-def _finish(ax: Any, title: str | None) -> None:
+def _two_sided_ticks(low: float, high: float) -> NDArray[np.float64]:
+    """Choose round values on both sides of zero, each side on its own scale.
+
+    Args:
+        low: Below 0.
+        high: Above 0.
+
+    Returns:
+        Ascending values in ``[low, high]`` with zero among them.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    locator = MaxNLocator(4)
+    ticks = np.concatenate([locator.tick_values(low, 0), locator.tick_values(0, high)])
+    return np.unique(ticks[(low <= ticks) & (ticks <= high)])
+
+
+def _finish(ax: Any, title: str | None, note: str | None = None) -> None:
     """Set the title and take away the frame's upper and right side.
 
     Args:
         ax: Axes.
         title: Title or None.
+        note: What the figure does not show, or None; ends the title.
     """
-    if title:
-        ax.set_title(title, fontsize="medium")
+    heading = " · ".join(filter(None, (title, note)))
+    if heading:
+        ax.set_title(heading, fontsize="medium")
     ax.spines[["top", "right"]].set_visible(False)
 
 

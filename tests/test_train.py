@@ -1,0 +1,209 @@
+"""The main command: configuration, a run to its end, sweeps, errors before work starts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from conf.schema import register
+from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
+from lightning_lyap.modules import CharRNN, MocapRNN
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = [
+    "task=charrnn",
+    "task.hidden_size=8",
+    "task.sequence_length=10",
+    "task.batch_size=20",
+    "task.lr=0.01",
+    "lyapunov.num_sequences=3",
+    "lyapunov.num_steps=20",
+    "lyapunov.figures=false",
+    "trainer.accelerator=cpu",
+    "trainer.enable_progress_bar=false",
+    "trainer.enable_model_summary=false",
+]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "rhyme.txt"
+    path.write_text("the cat sat on the mat and said (that) 'that is that'.\n" * 60)
+    return path
+
+
+def run(*overrides: str, folder: Path, fails: bool = False) -> str:
+    """Run train.py from another folder and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *overrides],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "LYAP_CACHE_DIR": str(folder / "cache")},
+    )
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def composed(*overrides: str) -> DictConfig:
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.mark.parametrize("task", ["mocap", "charrnn"])
+@pytest.mark.parametrize("lyapunov", ["default", "leading"])
+@pytest.mark.parametrize("trainer", ["default", "quick"])
+def test_every_group_composes(task: str, lyapunov: str, trainer: str) -> None:
+    cfg = composed(f"task={task}", f"lyapunov={lyapunov}", f"trainer={trainer}")
+    callback = instantiate(cfg.lyapunov)
+    assert isinstance(callback, LyapunovSpectrumCallback)
+    assert callback.settings.state == "hidden"
+    assert callback.settings.num_exponents == (32 if lyapunov == "leading" else None)
+
+
+def test_every_option_of_every_group_is_composed() -> None:
+    for group in sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()):
+        for option in sorted((ROOT / "conf" / group).glob("*.yaml")):
+            assert composed(f"{group}={option.stem}")
+
+
+def test_mocap_is_the_papers() -> None:
+    cfg = composed("task=mocap", "init_p=0.3")
+    model = instantiate(cfg.model, num_features=20)
+    assert isinstance(model, MocapRNN)
+    assert (model.rnn.hidden_size, model.rnn.num_layers, model.rnn.bias) == (256, 1, True)
+    assert model.rnn.weight_hh_l0.abs().max().item() == pytest.approx(0.3, rel=1e-3)
+    assert (cfg.task.batch_size, cfg.task.window, cfg.task.lr) == (250, 25, 0.05)
+
+
+def test_charrnn_is_the_papers() -> None:
+    cfg = composed("task=charrnn")
+    model = instantiate(cfg.model, vocab_size=82)
+    assert isinstance(model, CharRNN)
+    assert (model.rnn.hidden_size, model.rnn.num_layers, model.rnn.bias) == (512, 1, False)
+    assert model.rnn.weight_hh_l0.abs().max().item() == pytest.approx(0.08, rel=1e-3)
+    assert (cfg.task.batch_size, cfg.task.sequence_length, cfg.trainer.max_epochs) == (100, 100, 40)
+
+
+def test_one_word_switches_to_the_full_state() -> None:
+    assert instantiate(composed("lyapunov.state=full").lyapunov).settings.state == "full"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("task=mocaap", "mocap"),
+        ("task.lr=abc", "could not be converted to Float"),
+        ("task.lrr=1", "Key 'lrr' not in"),
+        ("trainer.max_epoch=3", "Key 'max_epoch' not in"),
+        ("init_p=-1", "Expected `init_p`"),
+        ("task.cell=transformer", "Expected `cell` to be one of"),
+        ("task.dropout=1.5", "Expected `dropout`"),
+        ("lyapunov.state=both", "Expected `state` to be one of"),
+        ("lyapunov.num_steps=0", "Expected `num_steps`"),
+        ("task.text=missing.txt", "missing.txt"),
+    ],
+)
+def test_bad_settings_fail_before_training_and_name_the_remedy(
+    override: str, message: str, text: Path
+) -> None:
+    words = [*SMALL, f"task.text={text}"]
+    words = [word for word in words if word.split("=")[0] != override.split("=")[0]]
+    said = run(*words, override, folder=text.parent, fails=True)
+    assert message in said
+    assert "train.py --help" in said
+    assert not list(text.parent.rglob("*.ckpt"))
+
+
+def test_help_is_worth_reading(tmp_path: Path) -> None:
+    said = run("--help", folder=tmp_path)
+    for part in (
+        "task=mocap init_p=0.3",
+        "task: charrnn, mocap",
+        "num_sequences: 10",
+        "tensorboard",
+    ):
+        assert part in said
+
+
+def test_a_run_from_another_folder_to_its_table(text: Path) -> None:
+    said = run(*SMALL, f"task.text={text}", "trainer.max_epochs=2", folder=text.parent)
+    (folder,) = (text.parent / "outputs" / "charrnn").iterdir()
+    assert "val. loss" in said
+    assert f"tensorboard --logdir {folder}" in said
+    (spectra,) = folder.rglob("spectra.npz")
+    assert str(spectra) in said
+    history = SpectrumHistory.load(spectra)
+    assert history.epochs == [0.0, 1.0, 2.0]
+    assert history.exponents().shape == (3, 8)
+
+    best = next(folder.rglob("best-*.ckpt"))
+    assert CharRNN.load_from_checkpoint(best).rnn.hidden_size == 8
+    assert (folder / ".hydra" / "config.yaml").exists()
+
+    scalars: dict[str, list[float]] = {}
+    for file in folder.rglob("events.out.tfevents.*"):
+        seen = EventAccumulator(str(file))
+        seen.Reload()
+        for tag in seen.Tags()["scalars"]:
+            scalars.setdefault(tag, []).extend(event.value for event in seen.Scalars(tag))
+    assert {"train/loss", "val/loss", "lyapunov/max", "lyapunov/seconds"} <= set(scalars)
+
+
+def test_synthetic_data_is_announced_everywhere(tmp_path: Path) -> None:
+    said = run("task=mocap", "trainer=quick", "data=synthetic", *SMALL[1:2], folder=tmp_path)
+    assert "SYNTHETIC" in said
+    (folder,) = (tmp_path / "outputs" / "mocap").iterdir()
+    assert (folder / "mocap-synthetic").is_dir()
+    assert "synthetic" in (folder / "mocap-synthetic" / "hparams.yaml").read_text()
+    assert "copy_last" in said
+
+
+def test_a_sweep(text: Path) -> None:
+    run("-m", *SMALL, f"task.text={text}", "trainer=quick", "init_p=0.1,0.3", folder=text.parent)
+    jobs = sorted((text.parent / "multirun" / "charrnn").glob("*/*/charrnn-*"))
+    spectra = [SpectrumHistory.load(job / "lyapunov" / "spectra.npz") for job in jobs]
+    assert len(spectra) == 2
+    assert not torch.equal(spectra[0].exponents(), spectra[1].exponents())
+
+
+def test_a_killed_run_goes_on_where_it_stopped(text: Path) -> None:
+    words = [*SMALL, f"task.text={text}", "task.dropout=0.2"]
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    process = subprocess.Popen(
+        [*command, "trainer.max_epochs=100000", "hydra.run.dir=killed"],
+        cwd=text.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    last = text.parent / "killed" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    done = torch.load(last, weights_only=True)["epoch"] + 1
+    words.append(f"trainer.max_epochs={done + 2}")
+    run(*words, "hydra.run.dir=whole", folder=text.parent)
+    run(*words, f"resume={last}", "hydra.run.dir=resumed", folder=text.parent)
+    whole, resumed = (
+        SpectrumHistory.load(next((text.parent / name).rglob("spectra.npz")))
+        for name in ("whole", "resumed")
+    )
+    assert resumed.epochs == whole.epochs == [float(epoch) for epoch in range(done + 3)]
+    assert torch.equal(resumed.exponents(), whole.exponents())
