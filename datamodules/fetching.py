@@ -1,0 +1,217 @@
+"""Fetch the public files of both tasks: checksummed, atomic, resumable, within a deadline."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from datamodules.transfer import Downloader
+
+REGISTRY_FILE = Path(__file__).with_name("registry.txt")
+PUBLIC_FOLDERS = {
+    "warpeace": (
+        "https://raw.githubusercontent.com/shlizee/lyapunov-hyperopt/"
+        "5908e4526f06d46972b8e9266fcd3d739b176bbe/CharRNN/WP"
+    ),
+    "cmu_mocap": (
+        "https://raw.githubusercontent.com/chaneyddtt/"
+        "Convolutional-Sequence-to-Sequence-Model-for-Human-Dynamics/"
+        "f27ccb4ed5b0568cde2b7cf096dd2683c901b4d8/data/cmu_mocap"
+    ),
+}
+
+
+REMEDY = (
+    "Check the connection and try again (finished files are kept), or point data_dir or "
+    "LYAP_DATA_DIR to a folder that holds the data, or choose the synthetic stand-in with "
+    "data=synthetic (source='synthetic')."
+)
+
+
+class FetchError(RuntimeError):
+    """The public files could not be fetched.
+
+    Attributes:
+        reason: What happened, as a clause; the full message adds what to do instead.
+    """
+
+    def __init__(self, reason: str, remedy: str = REMEDY) -> None:
+        """Say what happened and what to do.
+
+        Args:
+            reason: "Expected ..., but got ...", without a full stop.
+            remedy: What to do, in whole sentences.
+        """
+        super().__init__(f"{reason}. {remedy}")
+        self.reason = reason
+
+
+@cache
+def registry() -> dict[str, str]:
+    """Read the checksums of all files that both tasks need.
+
+    Returns:
+        File name relative to the data folder, such as ``warpeace/input.txt``, to its sha256 sum in
+        hexadecimal digits, in alphabetical order of the names.
+    """
+    lines = REGISTRY_FILE.read_text(encoding="utf-8").splitlines()
+    pairs = (line.split() for line in lines if line and not line.startswith("#"))
+    return {pair[0]: pair[1] for pair in pairs}
+
+
+def holds(folder: Path, names: Sequence[str]) -> bool:
+    """Check that a folder holds files with exactly the published content.
+
+    Args:
+        folder: The data folder.
+        names: Names of the registry.
+
+    Returns:
+        True if every file exists and has the checksum of the registry.
+    """
+    return all(
+        (folder / name).is_file()
+        and sha256((folder / name).read_bytes()).hexdigest() == registry()[name]
+        for name in names
+    )
+
+
+def address(name: str, mirror: str | None = None) -> str:
+    """Name the address of a file.
+
+    Args:
+        name: Name of the registry.
+        mirror: Address of a folder laid out like the data folder; None stands for the public
+            repositories.
+
+    Returns:
+        The full address.
+    """
+    if mirror is not None:
+        return f"{mirror.rstrip('/')}/{name}"
+    folder, _, rest = name.partition("/")
+    return f"{PUBLIC_FOLDERS[folder]}/{rest}"
+
+
+def fetch(
+    names: Sequence[str],
+    folder: Path,
+    *,
+    title: str,
+    mirror: str | None = None,
+    connect_seconds: float = 10.0,
+    total_seconds: float | None = None,
+) -> None:
+    """Download the files that the folder does not hold yet.
+
+    A file appears under its name only after its checksum matched. What was completed before a
+    failure stays, so that the next call goes on from there.
+
+    Args:
+        names: Names of the registry.
+        folder: The data folder; created if needed.
+        title: What the files are, for the progress bar and messages.
+        mirror: Address of a folder laid out like the data folder instead of the public addresses.
+        connect_seconds: Seconds within which the server has to connect, and with a
+            ``total_seconds`` to deliver the first bytes of a file.
+        total_seconds: Seconds after which the whole download is given up, however slowly bytes
+            still trickle in; None never gives up while bytes arrive.
+
+    Raises:
+        FetchError: If pooch is missing, a server does not deliver, a checksum differs, or the time
+            is over.
+    """
+    pooch = _import_pooch()
+    deadline = None if total_seconds is None else time.monotonic() + total_seconds
+    downloads = pooch.create(
+        path=folder,
+        base_url="",
+        registry={name: registry()[name] for name in names},
+        urls={name: address(name, mirror) for name in names},
+    )
+    with _quiet(pooch.get_logger()), tqdm(unit="B", unit_scale=True, delay=1, disable=None) as bar:
+        for number, name in enumerate(names, start=1):
+            bar.set_description(f"Fetching {title}, file {number} of {len(names)}", refresh=False)
+            _fetch_one(downloads, name, Downloader(pooch, bar, connect_seconds, deadline))
+
+
+def _import_pooch() -> Any:
+    """Import pooch, an optional dependency.
+
+    Returns:
+        The module.
+
+    Raises:
+        FetchError: If it is not installed.
+    """
+    try:
+        import pooch
+    except ImportError as error:
+        raise FetchError(
+            "Expected pooch for fetching data, but got no such package: install it with pip "
+            'install "lightning_lyap[tasks]"'
+        ) from error
+    return pooch
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Silence a logger's line for each of many small files, for the duration of the block.
+
+    Args:
+        logger: The logger; its level is put back afterwards.
+
+    Yields:
+        Nothing.
+    """
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _fetch_one(downloads: Any, name: str, downloader: Downloader) -> None:
+    """Fetch one file and translate its failures.
+
+    Args:
+        downloads: The ``pooch.Pooch`` that knows folder, addresses and checksums.
+        name: Name of the registry.
+        downloader: What transfers the bytes.
+
+    Raises:
+        FetchError: If the server does not deliver, the checksum differs, or the time is over.
+    """
+    url, target = downloads.get_url(name), downloads.abspath / name
+    try:
+        downloads.fetch(name, downloader=downloader)
+    except OSError as error:
+        raise FetchError(
+            f"Expected to fetch {url} into {target}, but got {_root_cause(error)}"
+        ) from error
+    except ValueError as error:
+        raise FetchError(
+            f"Expected {url} to have the sha256 sum {registry()[name]}, but got other bytes; "
+            f"nothing was kept at {target}"
+        ) from error
+
+
+def _root_cause(error: BaseException) -> str:
+    """Find what a chain of wrapped network errors began with.
+
+    Args:
+        error: The outermost error.
+
+    Returns:
+        Type and text of the innermost one.
+    """
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return f"{type(error).__name__}: {error}"

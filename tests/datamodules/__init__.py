@@ -1,0 +1,1 @@
+"""Tests of the DataModules; no network is needed."""
