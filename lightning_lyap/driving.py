@@ -83,6 +83,7 @@ class SequenceSource:
         Raises:
             RuntimeError: If a module was never called.
         """
+        self.pause()
         recorder, self._watcher = self._watcher, None
         if self._share == 0:
             return {}
@@ -94,7 +95,6 @@ class SequenceSource:
                 module(*batch)
         if recorder is None:
             raise RuntimeError("Expected to have watched the recurrent modules, but did not.")
-        recorder.stop()
         return recorder.sequences()
 
 

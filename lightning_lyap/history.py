@@ -57,12 +57,14 @@ class SpectrumHistory:
             seconds: Wall time of the measurement.
 
         Raises:
-            ValueError: If it has another number of exponents than those before.
+            ValueError: If it has another size than those before.
         """
-        if self.spectra and self.spectra[0].num_exponents != spectrum.num_exponents:
+        sizes = [(s.num_exponents, s.tangent_size) for s in (*self.spectra[:1], spectrum)]
+        if sizes[0] != sizes[-1]:
             raise ValueError(
-                f"Expected a spectrum of {self.spectra[0].num_exponents} exponents as before, "
-                f"but got {spectrum.num_exponents}. Start a new history for another network."
+                f"Expected a spectrum of {sizes[0][0]} exponents, N = {sizes[0][1]}, as before, "
+                f"but got {sizes[1][0]}, N = {sizes[1][1]}. Start a new history for another "
+                "network."
             )
         # Inference tensors could not be saved or plotted outside inference mode.
         with torch.inference_mode(False):
@@ -166,11 +168,11 @@ class SpectrumHistory:
         target = Path(path)
         target = target if target.suffix == ".npz" else target.with_name(target.name + ".npz")
         target.parent.mkdir(parents=True, exist_ok=True)
-        arrays = {name: np.asarray(value) for name, value in self.state_dict().items()}
+        arrays: dict[str, Any] = {k: np.asarray(v) for k, v in self.state_dict().items()}
         partial = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             with partial.open("wb") as file:
-                np.savez(file, allow_pickle=False, version=np.asarray(__version__), **arrays)
+                np.savez(file, version=np.asarray(__version__), **arrays)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

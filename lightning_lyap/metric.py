@@ -120,18 +120,46 @@ class LyapunovSpectrum(Metric):
         Raises:
             ValueError: If the spectrum has another size than those seen before.
         """
-        if self.total.ndim and self.total.shape != estimate.exponents.shape:
-            raise ValueError(
-                f"Expected spectra of {self.total.shape[0]} exponents as before, "
-                f"but got {estimate.num_exponents}. Use one metric for each recurrent module."
-            )
+        self._check_size(estimate.exponents.shape, estimate.tangent_size)
         back = estimate.order.argsort()
         counted = estimate.per_sequence[estimate.valid][:, back].to(self.device)
         self.total = self.total + counted.sum(0)
         self.squares = self.squares + counted.square().sum(0)
-        self.unresolved = self.unresolved + (~estimate.resolved[back]).long().to(self.device)
+        unresolved = ~estimate.resolved[back] & estimate.valid.any()
+        self.unresolved = self.unresolved + unresolved.long().to(self.device)
         self.count = self.count + counted.shape[0]
         self.tangent_size = self.tangent_size.clamp(min=estimate.tangent_size)
+
+    def _check_size(self, shape: torch.Size, tangent_size: int) -> None:
+        """Refuse what would add up exponents of different systems.
+
+        Args:
+            shape: ``[K]``, or ``[]`` of sums that are empty yet.
+            tangent_size: N, or 0 of sums that are empty yet.
+
+        Raises:
+            ValueError: If the size is another than before.
+        """
+        before, size = self.total.shape, int(self.tangent_size)
+        if (before and shape and before != shape) or (size and tangent_size not in (0, size)):
+            raise ValueError(
+                f"Expected spectra of {before.numel()} exponents, N = {size or 'any'}, as before, "
+                f"but got {shape.numel()}, N = {tangent_size}. Use one metric for each recurrent "
+                "module."
+            )
+
+    def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
+        """Add other sums to those here, for `forward` and `merge_state` of torchmetrics.
+
+        Args:
+            incoming_state: The sums by name.
+
+        Raises:
+            ValueError: If they are of spectra of another size.
+        """
+        self._check_size(incoming_state["total"].shape, int(incoming_state["tangent_size"]))
+        super()._reduce_states(incoming_state)
+        self._computed = None  # merge_state keeps what was computed before it
 
     def compute(self) -> dict[str, Tensor]:
         """Take the means over all sequences and sort them, once.

@@ -50,7 +50,7 @@ def advice(seconds: float, fraction: float, every: int) -> str | None:
     training = max(seconds / fraction - seconds, 1e-9) / every
     enough = math.ceil(seconds * (1 / SLOW_FRACTION - 1) / training)
     return (
-        f"The Lyapunov spectrum took {seconds:.2g} s, {fraction:.0%} of the time since the one "
+        f"The Lyapunov spectrum took {seconds:.3g} s, {fraction:.0%} of the time since the one "
         f"before. `every_n_validations={enough}` brings it under {SLOW_FRACTION:.0%}; "
         "`num_exponents` (the leading ones alone), fewer `num_sequences` or `figures=False` make "
         "each cheaper."

@@ -19,7 +19,7 @@ EXPONENT_LABEL = r"exponent $\lambda_i$ (nats per step)"
 INDEX_LABEL = r"index $i$"
 BAND_LABEL = "± 1 standard deviation over sequences"
 FLOOR_LABEL = "below the floor of the arithmetic"
-NOT_FINITE = "not drawn: −∞ or NaN"
+NOT_FINITE = r"$-\infty$ or NaN"
 MAX_LINES = 64
 MAX_LABELS = 8
 GRAY = "0.75"
@@ -68,15 +68,17 @@ def plot_spectrum(
         if values.size > 1:
             ax.fill_between(index, values - width, values + width, linewidth=0, **style)
         else:
-            ax.errorbar(index, values, width, linewidth=6, **style)
+            ax.errorbar(index, values, width, fmt="none", linewidth=6, **style)
     noise = np.where(known, np.nan, values)
     if np.isfinite(noise).any():
         ax.plot(index, noise, ":", marker=marker, markersize=3, color="0.5", label=FLOOR_LABEL)
     if np.isnan(values).any():
-        ax.plot([], [], " ", label=f"{np.isnan(values).sum()} of {values.size} {NOT_FINITE}")
+        ax.plot(
+            [], [], " ", label=f"not drawn: {np.isnan(values).sum()} of {values.size} {NOT_FINITE}"
+        )
     ax.set(xlabel=INDEX_LABEL, ylabel=EXPONENT_LABEL, xlim=(0.5, values.size + 0.5))
     ax.legend(frameon=False, fontsize="small", loc="lower left")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    _index_ticks(ax.xaxis, values.size)
     _finish(ax, title)
     return figure, ax
 
@@ -118,7 +120,7 @@ def plot_convergence(
         ax.plot(time, values[:, index], color=color, linewidth=0.9, marker=marker, markersize=3)
     if count > 1:
         bar = figure.colorbar(scale, ax=ax, label=INDEX_LABEL)
-        bar.ax.yaxis.get_major_locator().set_params(integer=True)
+        _index_ticks(bar.ax.yaxis, count)
         bar.ax.invert_yaxis()
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     right = time[-1] if time.size > 1 else time[-1] + 1
@@ -169,13 +171,14 @@ def plot_history(
     below = bool(known.size) and known.min() < low
     bar = figure.colorbar(mesh, ax=ax, label=EXPONENT_LABEL, extend="min" if below else "neither")
     if both:
-        bar.set_ticks(_two_sided_ticks(low, high))
+        ticks = _two_sided_ticks(low, high)
+        bar.set_ticks(ticks, labels=[f"${tick:g}$" for tick in ticks])
         ax.stairs((values > 0).sum(1) + 0.5, edges, baseline=None, color="0.2", linewidth=0.8)
     if when.size <= MAX_LABELS:
         ax.set_xticks(when, [f"{epoch:g}" for epoch in when])
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    _index_ticks(ax.yaxis, values.shape[1])
     ax.set(xlabel="epochs trained", ylabel=INDEX_LABEL, ylim=(values.shape[1] + 0.5, 0.5))
-    _finish(ax, title, "gray: −∞ or NaN" if known.size < values.size else None)
+    _finish(ax, title, f"gray: {NOT_FINITE}" if known.size < values.size else None)
     return figure, ax
 
 
@@ -200,7 +203,7 @@ def _axes(ax: Any) -> tuple[Any, Any]:
         )
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
+    figure = Figure(figsize=(6.4, 4.0), dpi=150, layout="constrained")
     return figure, figure.add_subplot()
 
 
@@ -224,6 +227,19 @@ def _edges(centers: NDArray[np.float64]) -> NDArray[np.float64]:
     middle = (centers[1:] + centers[:-1]) / 2
     first, last = centers[0] - (middle[0] - centers[0]), centers[-1] + (centers[-1] - middle[-1])
     return np.concatenate([[first], middle, [last]])
+
+
+def _index_ticks(axis: Any, count: int) -> None:
+    """Label whole numbers alone: every index if there are few.
+
+    Args:
+        axis: The axis of the index.
+        count: K.
+    """
+    if count <= MAX_LABELS:
+        axis.set_ticks(range(1, count + 1))
+    else:
+        axis.get_major_locator().set_params(integer=True)
 
 
 def _two_sided_ticks(low: float, high: float) -> NDArray[np.float64]:

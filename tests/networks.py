@@ -17,8 +17,8 @@ class Predictor(pl.LightningModule):
     def __init__(self, cell: str = "gru", hidden_size: int = 6) -> None:
         super().__init__()
         self.save_hyperparameters()
-        kinds: dict[str, type[nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
-        self.rnn = kinds[cell](FEATURES, hidden_size, batch_first=True)
+        kinds: dict[str, Any] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+        self.rnn: nn.RNNBase = kinds[cell](FEATURES, hidden_size, batch_first=True)
         self.dropout = nn.Dropout(0.3)
         self.read_out = nn.Linear(hidden_size, FEATURES)
 

@@ -85,7 +85,9 @@ def test_mocap_is_the_papers() -> None:
     model = instantiate(cfg.model, num_features=20)
     assert isinstance(model, MocapRNN)
     assert (model.rnn.hidden_size, model.rnn.num_layers, model.rnn.bias) == (256, 1, True)
-    assert model.rnn.weight_hh_l0.abs().max().item() == pytest.approx(0.3, rel=1e-3)
+    assert model.rnn.get_parameter("weight_hh_l0").abs().max().item() == pytest.approx(
+        0.3, rel=1e-3
+    )
     assert (cfg.task.batch_size, cfg.task.window, cfg.task.lr) == (250, 25, 0.05)
 
 
@@ -94,7 +96,9 @@ def test_charrnn_is_the_papers() -> None:
     model = instantiate(cfg.model, vocab_size=82)
     assert isinstance(model, CharRNN)
     assert (model.rnn.hidden_size, model.rnn.num_layers, model.rnn.bias) == (512, 1, False)
-    assert model.rnn.weight_hh_l0.abs().max().item() == pytest.approx(0.08, rel=1e-3)
+    assert model.rnn.get_parameter("weight_hh_l0").abs().max().item() == pytest.approx(
+        0.08, rel=1e-3
+    )
     assert (cfg.task.batch_size, cfg.task.sequence_length, cfg.trainer.max_epochs) == (100, 100, 40)
 
 

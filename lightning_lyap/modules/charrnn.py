@@ -25,8 +25,10 @@ class CharRNN(LightningModule):
         init_p: Recurrent weights are uniform on ``[-p, p]``. Default 0.08 (Table 2).
         dropout: On the output of the recurrent module. Default 0.034 (Table 2, blue).
         lr: Of Adam. Default 0.00301 (Table 2, blue).
-        lr_decay: Factor of the rate per epoch after ``constant_epochs``. Default 0.95 (A.1).
-        constant_epochs: Epochs at the full rate. Default 10 (A.1).
+        lr_decay: Factor of the rate for every epoch beyond ``constant_epochs``. Default 0.95
+            (A.1).
+        constant_epochs: Epochs at the full rate. Default 10 (A.1): the 11th is the first at a
+            lower one.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -88,7 +90,7 @@ class CharRNN(LightningModule):
         optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])
         constant, decay = self.hparams["constant_epochs"], self.hparams["lr_decay"]
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda epoch: decay ** max(0, epoch - constant)
+            optimizer, lambda epoch: decay ** max(0, epoch + 1 - constant)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule}}
 
