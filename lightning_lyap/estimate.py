@@ -22,10 +22,9 @@ class MeanSpectrum:
         std: Standard deviation over the sequences (unbiased), ``[K]``. NaN where it does not
             exist: with a single sequence, and where an exponent is ``-inf``.
         standard_errors: Of the mean over sequences, ``std / sqrt(number of sequences)``, ``[K]``.
-        resolved: Whether every stretch that entered the exponent lay above the rounding floor of
-            its factorization, ``log R_ii > max_j log R_jj + log eps``, ``[K]``, bool. What is not
-            resolved is noise at best (or exactly ``-inf``) and wants float64 or a smaller
-            ``orthonormalize_every``.
+        resolved: Whether every stretch that entered the exponent stood out from the rounding noise
+            of its factorization, ``[K]``, bool; see `orthonormalize`. What is not resolved is noise
+            at best (or exactly ``-inf``) and wants float64 or a smaller ``orthonormalize_every``.
         num_sequences: Number of sequences averaged over.
         tangent_size: N, the dimension of the tangent space.
     """

@@ -22,6 +22,7 @@ from lightning_lyap.trainer_facts import (
     completed_epochs,
     is_fitting,
     logging_step,
+    running,
     writes_files,
 )
 
@@ -81,7 +82,7 @@ class SpectrumReporter:
         log_histogram(trainer.loggers, f"{tag}exponents", measurement.spectrum.exponents, step)
         images = {}
         if self._figures:
-            when = f"epoch {epoch:g}" if fitting else f"trainer.{trainer.state.fn}"
+            when = f"epoch {epoch:g}" if fitting else f"trainer.{running(trainer)}"
             images = draw_figures(measurement, history, when)
             for kind, image in images.items():
                 log_image(trainer.loggers, f"{tag}{kind}", image, step)
@@ -143,8 +144,8 @@ class SpectrumReporter:
             self.history(module).record_failure(completed_epochs(trainer), step, message)
         self.warn_once(
             "failed",
-            f"No complete Lyapunov spectrum from this validation: {message} Training goes on; the "
-            "history counts each failure. Use on_error='raise' to stop instead.",
+            f"No complete Lyapunov spectrum from this validation: {message.rstrip('.')}. Training "
+            "goes on; the history counts each failure. Use on_error='raise' to stop instead.",
         )
 
     def history(self, module: str) -> SpectrumHistory:

@@ -1,6 +1,5 @@
 """The estimator: Algorithms 1 and 2 of the paper, batched over sequences, without Lightning."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -195,12 +194,12 @@ class _Run:
             moved: Indices of the sequences that moved, or None for all.
             done: Steps done, warm-up included.
         """
-        q, log_stretch = orthonormalize(self._basis if moved is None else self._basis[moved])
+        q, log_stretch, resolved = orthonormalize(
+            self._basis if moved is None else self._basis[moved]
+        )
         self._basis = q if moved is None else self._basis.index_copy(0, moved, q)
         if done <= self._warmup_steps:
             return
-        floor = log_stretch.amax(-1, keepdim=True) + math.log(torch.finfo(q.dtype).eps)
-        resolved = log_stretch > floor
         if moved is not None:
             log_stretch = torch.zeros_like(self._sums).index_copy(0, moved, log_stretch)
             resolved = torch.ones_like(self._resolved).index_copy(0, moved, resolved)

@@ -11,6 +11,11 @@ def is_fitting(trainer: Trainer) -> bool:
     return trainer.state.fn == TrainerFn.FITTING
 
 
+def running(trainer: Trainer) -> str:
+    """Return the name of the Trainer's method that runs: fit, validate, test; else nothing."""
+    return "" if trainer.state.fn is None else trainer.state.fn.value
+
+
 def logging_step(trainer: Trainer) -> int:
     """Return the step Lightning stamps on what is logged in a validation.
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State
 from lightning_lyap.dynamics.gates import mix_gates
+from lightning_lyap.dynamics.slopes import sigmoid_slope, tanh_slope
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +60,15 @@ class GRULayer:
         recurrent = hidden @ self.weight_hh.flatten(0, 1).mT + self.bias_hh
         input_r, input_z, input_n = projected.chunk(3, dim=-1)
         recurrent_r, recurrent_z, recurrent_n = recurrent.chunk(3, dim=-1)
-        r = torch.sigmoid(input_r + recurrent_r)
-        z = torch.sigmoid(input_z + recurrent_z)
-        n = torch.tanh(input_n + r * recurrent_n)
+        at_r, at_z = input_r + recurrent_r, input_z + recurrent_z
+        r, z = torch.sigmoid(at_r), torch.sigmoid(at_z)
+        at_n = input_n + r * recurrent_n
+        n = torch.tanh(at_n)
         new = (1 - z) * n + z * hidden
 
-        slope_n = (1 - z) * (1 - n.square())
-        slope_r = slope_n * recurrent_n * r * (1 - r)
-        slope_z = (hidden - n) * z * (1 - z)
+        slope_n = torch.sigmoid(-at_z) * tanh_slope(at_n)
+        slope_r = slope_n * recurrent_n * sigmoid_slope(at_r)
+        slope_z = (hidden - n) * sigmoid_slope(at_z)
 
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
             slopes = torch.stack([slope_r, slope_z, slope_n * r], dim=1)

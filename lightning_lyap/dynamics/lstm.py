@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State, stack_rows
 from lightning_lyap.dynamics.gates import mix_gates
+from lightning_lyap.dynamics.slopes import sigmoid_slope, tanh_slope
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +67,17 @@ class LSTMLayer:
         """
         hidden, cell = state
         gates = projected + hidden @ self.weight_hh.flatten(0, 1).mT
-        i, f, g, o = gates.chunk(4, dim=-1)
-        i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+        at_i, at_f, at_g, at_o = gates.chunk(4, dim=-1)
+        i, f, o = torch.sigmoid(at_i), torch.sigmoid(at_f), torch.sigmoid(at_o)
+        g = torch.tanh(at_g)
         new_cell = f * cell + i * g
         squashed = torch.tanh(new_cell)
         new_hidden = self._read_out(o * squashed)
 
-        slopes = torch.stack([g * i * (1 - i), cell * f * (1 - f), i * (1 - g.square())], dim=1)
-        slope_o = (squashed * o * (1 - o)).unsqueeze(1)
-        through_cell = o * (1 - squashed.square())
+        slope_i, slope_f = g * sigmoid_slope(at_i), cell * sigmoid_slope(at_f)
+        slopes = torch.stack([slope_i, slope_f, i * tanh_slope(at_g)], dim=1)
+        slope_o = (squashed * sigmoid_slope(at_o)).unsqueeze(1)
+        through_cell = o * tanh_slope(new_cell)
 
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
             if not self.full:

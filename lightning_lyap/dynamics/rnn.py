@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State
 from lightning_lyap.dynamics.gates import mix_gates
+from lightning_lyap.dynamics.slopes import tanh_slope
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class RNNLayer:
         activation = projected + hidden @ self.weight_hh.mT
         if self.nonlinearity == "tanh":
             new = torch.tanh(activation)
-            slope = 1 - new.square()
+            slope = tanh_slope(activation)
         else:
             new = torch.relu(activation)
             slope = (new > 0).to(new.dtype)

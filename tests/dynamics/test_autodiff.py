@@ -1,0 +1,122 @@
+"""Step functions of the user, differentiated by torch.func."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_lyap.dynamics import AutodiffDynamics, as_dynamics
+
+X = torch.zeros(2, 0)
+
+
+def jacobian_of(system: AutodiffDynamics, *state: Tensor) -> Tensor:
+    _, push = system.step(X, state)
+    return push(torch.eye(system.tangent_size).to(system.dtype).expand(2, -1, -1))
+
+
+def test_jacobian_of_a_tuple_state_is_ordered_by_its_tensors() -> None:
+    """``a' = a b_1, b' = (a_1, a_1 + b_2)``: by hand, row i, column j is d new_i / d old_j."""
+
+    def step(x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        a, b = state
+        return a * b[:, :1], torch.cat([a, a + b[:, 1:]], dim=-1)
+
+    a, b = torch.tensor([[2.0], [3.0]]), torch.tensor([[5.0, 7.0], [11.0, 13.0]])
+    expected = torch.tensor([[5.0, 2, 0], [1, 0, 0], [1, 0, 1]])
+    jacobian = jacobian_of(AutodiffDynamics(step, (a, b)), a, b)
+    assert torch.equal(jacobian[0], expected)
+    assert jacobian[1, 0].tolist() == [11, 3, 0]
+
+
+def test_tensors_that_are_not_differentiated_are_carried_along() -> None:
+    def step(x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return state[0] * state[1], state[1] + state[0]
+
+    start = torch.full((2, 1), 2.0), torch.full((2, 1), 3.0)
+    system = AutodiffDynamics(step, start, differentiate=(0,))
+    assert system.tangent_size == 1
+    new, push = system.step(X, start)
+    assert [tensor[0].item() for tensor in new] == [6, 5]
+    assert push(torch.ones(2, 1, 1)).flatten().tolist() == [3, 3]
+
+
+def test_a_new_state_may_be_constant_in_part() -> None:
+    """A delay line forgets: ``(u, v) -> (u / 2 + v, input)``."""
+
+    def step(x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return state[0] / 2 + state[1], torch.ones(2, 1)
+
+    start = torch.ones(2, 1), torch.ones(2, 1)
+    expected = torch.tensor([[0.5, 1], [0, 0]])
+    assert torch.equal(jacobian_of(AutodiffDynamics(step, start), *start)[0], expected)
+
+
+@pytest.mark.parametrize("cell", [nn.RNNCell(3, 4), nn.GRUCell(3, 4)])
+def test_torch_cells_as_steps(cell: nn.Module) -> None:
+    x, h = torch.randn(2, 1, 3), torch.randn(2, 4)
+    system = as_dynamics(lambda x, h: cell(x, h), h)
+    _, push = system.step(system.drive(x)[0], (h,))
+    expected = torch.autograd.functional.jacobian(lambda h: cell(x[:1, 0], h[None])[0], h[0])
+    torch.testing.assert_close(push(torch.eye(4).expand(2, -1, -1))[0], expected)
+
+
+def test_the_state_keeps_its_form_and_takes_the_wanted_type() -> None:
+    start = torch.ones(2, 3, requires_grad=True)
+    single = AutodiffDynamics(lambda x, s: s, start, dtype=torch.float64)
+    state = single.initial_state(None, 2)
+    assert state[0].dtype == torch.float64
+    assert not state[0].requires_grad
+    assert isinstance(single.export_state(state), Tensor)
+    pair = AutodiffDynamics(lambda x, s: s, (start, start))
+    assert isinstance(pair.export_state(pair.initial_state(None, 2)), tuple)
+    assert single.drive(torch.zeros(2, 5, 3)).shape == (5, 2, 3)
+
+
+@pytest.mark.parametrize("start", [(), torch.ones(3), torch.ones(2, 3, 1)])
+def test_states_must_be_two_dimensional(start: Any) -> None:
+    with pytest.raises(ValueError, match=r"Expected the state of a step function .* but got the"):
+        AutodiffDynamics(lambda x, s: s, start)
+
+
+def test_states_for_another_number_of_sequences_are_refused() -> None:
+    system = AutodiffDynamics(lambda x, s: s, torch.ones(3, 4))
+    with pytest.raises(ValueError, match=r"Expected `initial_state` in the shapes \[\(2, 4\)\]"):
+        system.initial_state(None, 2)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [lambda x, s: s[:, :2], lambda x, s: (s, s), lambda x, s: s[:1], lambda x, s: s[0]],
+    ids=["size", "number", "batch", "dimensions"],
+)
+def test_steps_that_return_another_form_are_refused(step: Any) -> None:
+    system = AutodiffDynamics(step, torch.ones(2, 4))
+    with pytest.raises(ValueError, match=r"Expected the step function to return .*, but got \[\("):
+        system.step(X, system.initial_state(None, 2))
+
+
+def test_steps_that_return_no_tensor_are_refused() -> None:
+    system = AutodiffDynamics(lambda x, s: s.sum().item(), torch.ones(2, 4))
+    with pytest.raises(TypeError, match=r"Expected a state to be a tensor .*, but got float"):
+        system.step(X, system.initial_state(None, 2))
+
+
+@pytest.mark.parametrize("given", [nn.LSTMCell(3, 4), nn.RNNCell(3, 4), None, 3, "gru"])
+def test_what_is_no_dynamics_is_refused(given: Any) -> None:
+    message = r"Expected `dynamics` to be a torch.nn.RNN, GRU or LSTM .*, but got"
+    with pytest.raises(TypeError, match=message):
+        as_dynamics(given, torch.ones(2, 4))
+
+
+def test_a_step_function_needs_a_state() -> None:
+    with pytest.raises(ValueError, match=r"Expected `initial_state` .* but got None"):
+        as_dynamics(lambda x, s: s)
+
+
+def test_a_wrong_word_for_the_state_is_refused_for_every_kind_of_dynamics() -> None:
+    word: Any = "both"
+    for dynamics in (nn.GRU(3, 4), lambda x, s: s):
+        with pytest.raises(ValueError, match=r"Expected `state` to be one of .* but got 'both'"):
+            as_dynamics(dynamics, torch.ones(2, 4), state=word)

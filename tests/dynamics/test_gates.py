@@ -1,0 +1,46 @@
+"""Both ways to weigh and add gate matrices, and the switch between them."""
+
+import pytest
+import torch
+
+from lightning_lyap.dynamics import gates
+from lightning_lyap.dynamics.gates import mix_dense, mix_gates, mix_matrix_free, prefers_dense
+from tests.compare import assert_near
+
+
+@pytest.mark.parametrize("num_gates", [1, 3, 4])
+@pytest.mark.parametrize(("size", "inner", "count"), [(5, 3, 1), (7, 7, 7), (2, 9, 4)])
+def test_both_ways_are_the_weighted_sum(num_gates: int, size: int, inner: int, count: int) -> None:
+    weight = torch.randn(num_gates, size, inner, dtype=torch.float64)
+    coefficients = torch.randn(3, num_gates, size, dtype=torch.float64)
+    tangent = torch.randn(3, inner, count, dtype=torch.float64)
+    expected = torch.einsum("bgh,ghd,bdk->bhk", coefficients, weight, tangent)
+    for mix in (mix_dense, mix_matrix_free, mix_gates):
+        mixed = mix(weight, coefficients, tangent)
+        assert_near(mixed, expected, 1e-12)
+        assert mixed.mT.is_contiguous()
+
+
+def test_the_operands_are_left_alone() -> None:
+    operands = torch.randn(3, 5, 4), torch.randn(2, 3, 5), torch.randn(2, 4, 2)
+    before = [tensor.clone() for tensor in operands]
+    mix_dense(*operands)
+    mix_matrix_free(*operands)
+    assert all(torch.equal(a, b) for a, b in zip(operands, before, strict=True))
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_the_switch_decides(dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(gates, "prefers_dense", lambda num_gates, num_vectors: dense)
+    monkeypatch.setattr(gates, "mix_dense", lambda *_: taken.append("dense"))
+    monkeypatch.setattr(gates, "mix_matrix_free", lambda *_: taken.append("matrix-free"))
+    mix_gates(torch.zeros(3, 2, 2), torch.zeros(1, 3, 2), torch.zeros(1, 2, 1))
+    assert taken == ["dense" if dense else "matrix-free"]
+
+
+@pytest.mark.parametrize(("num_gates", "first_dense"), [(4, 8), (3, 12)])
+def test_where_the_switch_lies(num_gates: int, first_dense: int) -> None:
+    assert not prefers_dense(num_gates, first_dense - 1)
+    assert prefers_dense(num_gates, first_dense)
+    assert not prefers_dense(1, 10_000)

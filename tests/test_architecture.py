@@ -1,0 +1,145 @@
+"""The directions of import, read from the source: mathematics below, the callback on top."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import lightning_lyap
+
+ROOT = Path(lightning_lyap.__file__).parents[1]
+PACKAGE = "lightning_lyap"
+MATHEMATICS = {"orthonormal", "measures", "dynamics", "checks", "estimate", "spectrum"}
+# Room -> the rooms it may look into.
+SIGHT = {
+    "_version": set[str](),
+    "orthonormal": set[str](),
+    "measures": set[str](),
+    "dynamics": {"dynamics"},
+    "checks": {"dynamics"},
+    "estimate": {"measures"},
+    "spectrum": MATHEMATICS,
+    "metric": MATHEMATICS | {"plotting"},
+    "plotting": MATHEMATICS,
+    "history": MATHEMATICS | {"plotting", "_version"},
+}
+OPTIONAL = {"matplotlib", "mpl_toolkits", "tensorboard", "hydra", "omegaconf", "pooch"}
+HEAVY = ("pytorch_lightning", "lightning", "torchmetrics", "matplotlib", "hydra", "tensorboard")
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Yield the full names of the modules imported below a node."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def rooms_seen_by(path: Path) -> set[str]:
+    names = (name.split(".") for name in imported(parse(path)))
+    rooms = {parts[1] for parts in names if parts[0] == PACKAGE and len(parts) > 1}
+    return rooms & {room(source) for source in sources(PACKAGE)}
+
+
+def tops(tree: ast.AST) -> set[str]:
+    return {name.split(".")[0] for name in imported(tree)}
+
+
+@pytest.mark.parametrize("path", sources(PACKAGE), ids=lambda p: str(p.relative_to(ROOT)))
+class TestEveryFile:
+    def test_sees_only_the_rooms_it_may(self, path: Path) -> None:
+        if room(path) in SIGHT:
+            assert rooms_seen_by(path) <= SIGHT[room(path)]
+
+    def test_does_not_import_the_callback(self, path: Path) -> None:
+        if path != ROOT / PACKAGE / "__init__.py":
+            assert "callback" not in rooms_seen_by(path)
+
+    def test_is_mathematics_or_knows_lightning(self, path: Path) -> None:
+        if room(path) in MATHEMATICS:
+            assert not tops(parse(path)) & {*HEAVY, "lightning_utilities", "numpy", "tqdm"}
+
+    def test_leaves_matplotlib_to_plotting(self, path: Path) -> None:
+        if room(path) != "plotting":
+            assert not tops(parse(path)) & {"matplotlib", "mpl_toolkits"}
+
+    def test_imports_at_the_top_but_for_optional_packages(self, path: Path) -> None:
+        functions = (
+            node
+            for node in ast.walk(parse(path))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        )
+        for function in functions:
+            assert tops(function) <= OPTIONAL, f"in {function.name}"
+
+    def test_is_no_room_without_a_name(self, path: Path) -> None:
+        assert path.stem not in {"utils", "helpers", "misc", "common"}
+
+
+def test_no_cycles() -> None:
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sources(PACKAGE)
+        if path != ROOT / PACKAGE / "__init__.py"
+    }
+    graph = {name: set(imported(parse(path))) & set(modules) for name, path in modules.items()}
+    order = list(TopologicalSorter(graph).static_order())
+    assert order.index(f"{PACKAGE}.spectrum") > order.index(f"{PACKAGE}.orthonormal")
+
+
+@pytest.mark.parametrize("path", sources("datamodules"), ids=lambda p: p.name)
+def test_datamodules_stand_alone(path: Path) -> None:
+    assert PACKAGE not in tops(parse(path))
+
+
+@pytest.mark.parametrize("name", lightning_lyap.__all__)
+def test_public_names_resolve_and_are_documented(name: str) -> None:
+    value = getattr(lightning_lyap, name)
+    if name != "__version__":
+        assert value.__doc__
+        assert name in dir(lightning_lyap)
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        _ = lightning_lyap.no_such_name
+
+
+def test_public_names_are_listed_once() -> None:
+    assert sorted({*lightning_lyap._HOMES, "__version__"}) == sorted(lightning_lyap.__all__)
+    for name, home in lightning_lyap._HOMES.items():
+        assert hasattr(import_module(f"{PACKAGE}.{home}"), name)
+
+
+@pytest.mark.parametrize("statement", ["import lightning_lyap", "import lightning_lyap.spectrum"])
+def test_the_estimator_needs_torch_alone(statement: str) -> None:
+    script = f"import sys; {statement}; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_package_is_typed() -> None:
+    assert (ROOT / PACKAGE / "py.typed").is_file()

@@ -1,0 +1,148 @@
+"""Facts read off real Trainers, where Lightning has no public name for them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from lightning_lyap.trainer_facts import (
+    completed_epochs,
+    is_fitting,
+    is_last_batch,
+    logging_step,
+    running,
+    writes_files,
+)
+from tests.networks import Predictor, fit, sequences, train_loader, trainer, val_loader
+
+
+class Watcher(pl.Callback):
+    """Notes the facts at the moments the callback asks for them."""
+
+    def __init__(self) -> None:
+        self.epochs: list[float] = []
+        self.steps: list[int] = []
+        self.sanity: list[float] = []
+        self.before: list[tuple[float, int]] = []
+        self.fitting: set[tuple[str, bool]] = set()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.before.append((completed_epochs(trainer), logging_step(trainer)))
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.fitting.add((running(trainer), is_fitting(trainer)))
+        if trainer.sanity_checking:
+            self.sanity.append(completed_epochs(trainer))
+        else:
+            self.epochs.append(completed_epochs(trainer))
+            self.steps.append(logging_step(trainer))
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_validation_epoch_end(trainer, pl_module)
+
+
+class Endless(IterableDataset[tuple[Tensor, Tensor]]):
+    """Data without a length."""
+
+    def __iter__(self) -> Any:
+        return iter(sequences())
+
+
+def test_epochs_are_counted_as_completed(tmp_path: Path) -> None:
+    watcher = Watcher()
+    fit(tmp_path, watcher)
+    assert watcher.sanity == [0]
+    assert watcher.before == [(0, 0)]
+    assert watcher.epochs == [1, 2]
+    assert watcher.steps == [3, 7]  # Lightning counts the last batch of an epoch later
+    assert watcher.fitting == {("fit", True)}
+
+
+def test_epochs_have_fractions_in_their_middle(tmp_path: Path) -> None:
+    watcher = Watcher()
+    fit(tmp_path, watcher, val_check_interval=0.25)
+    assert watcher.epochs == [i / 4 for i in range(1, 9)]
+    assert watcher.steps == list(range(8))
+
+
+def test_steps_are_those_of_the_optimizer(tmp_path: Path) -> None:
+    watcher = Watcher()
+    fit(tmp_path, watcher, accumulate_grad_batches=2)
+    assert watcher.epochs == [1, 2]
+    assert watcher.steps == [1, 3]
+
+
+def test_epochs_go_on_after_a_resumption(tmp_path: Path) -> None:
+    first, _ = fit(tmp_path, max_epochs=1)
+    first.save_checkpoint(tmp_path / "one.ckpt")
+    watcher = Watcher()
+    fit(tmp_path, watcher, max_epochs=3, ckpt_path=str(tmp_path / "one.ckpt"))
+    assert watcher.epochs == [2, 3]
+    assert watcher.steps == [7, 11]
+
+
+def test_data_without_a_length_count_in_whole_epochs(tmp_path: Path) -> None:
+    watcher = Watcher()
+    fitted = trainer(tmp_path, watcher, val_check_interval=2)
+    fitted.fit(Predictor(), DataLoader(Endless(), batch_size=8), val_loader())
+    assert all(epochs == int(epochs) for epochs in watcher.epochs)
+    assert watcher.epochs == sorted(watcher.epochs)
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_outside_of_fit(stage: str, tmp_path: Path) -> None:
+    watcher = Watcher()
+    getattr(trainer(tmp_path, watcher), stage)(Predictor(), val_loader(), verbose=False)
+    assert watcher.fitting == {(stage, False)}
+    assert watcher.epochs == [0]
+
+
+def test_step_is_that_of_the_scalars(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path)
+    watcher = Watcher()
+    fit(tmp_path, watcher, logger=logger, val_check_interval=0.5, accumulate_grad_batches=2)
+    rows = (Path(logger.log_dir) / "metrics.csv").read_text().splitlines()
+    names = rows[0].split(",")
+    step, loss = names.index("step"), names.index("val/loss")
+    cells = [row.split(",") for row in rows[1:]]
+    assert [int(cell[step]) for cell in cells if cell[loss]] == watcher.steps == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("num_batches", "batch_idx", "dataloader_idx", "expected"),
+    [
+        ([3], 2, 0, True),
+        ([3], 1, 0, False),
+        ([3, 2], 2, 0, False),
+        ([3, 2], 1, 0, False),
+        ([3, 2], 1, 1, True),
+        ([3, 2], 0, 1, False),
+        ([float("inf")], 10**6, 0, False),
+        ([1], 0, 0, True),
+    ],
+)
+def test_last_batch_is_the_last_of_the_last_loader(
+    num_batches: list[int | float], batch_idx: int, dataloader_idx: int, expected: bool
+) -> None:
+    assert is_last_batch(num_batches, batch_idx, dataloader_idx) is expected
+
+
+@pytest.mark.parametrize("fast_dev_run", [False, True])
+def test_a_trial_run_writes_no_files(fast_dev_run: bool, tmp_path: Path) -> None:
+    idle = trainer(tmp_path, fast_dev_run=fast_dev_run)
+    assert writes_files(idle) is not fast_dev_run
+    assert running(idle) == ""
+    other_trainer: Any = SimpleNamespace()
+    assert writes_files(other_trainer)
+
+
+def test_the_networks_of_these_tests_train_in_four_batches() -> None:
+    """The numbers above count on it."""
+    assert len(train_loader()) == len(val_loader()) == 4
+    assert torch.is_tensor(next(iter(val_loader()))[0])
