@@ -16,7 +16,7 @@ from lightning_lyap.checks import check_count
 from lightning_lyap.driving import SequenceSource
 from lightning_lyap.dynamics import StateChoice
 from lightning_lyap.history import SpectrumHistory
-from lightning_lyap.probe import Measurement, ProbeSettings, measure
+from lightning_lyap.probe import Measurement, ProbeSettings, combine_processes, estimate_spectra
 from lightning_lyap.progress import spectrum_progress
 from lightning_lyap.reporter import SpectrumReporter
 from lightning_lyap.trainer_facts import (
@@ -75,7 +75,7 @@ class LyapunovSpectrumCallback(Callback):
         num_steps: Steps counted in each. Default 100 (Section 4.1).
         warmup_steps: Steps before those that are not counted. Default 0 (Algorithm 1).
         orthonormalize_every: Steps between factorizations. Default 1 (Algorithm 1).
-        num_exponents: K leading exponents. Default: all.
+        num_exponents: K leading exponents, or all of a module that has fewer. Default: all.
         state: ``"full"`` for the map of an LSTM's (h, c), ``"hidden"`` for the paper's dh'/dh.
         dtype: ``"float32"``, ``"float64"``, or None for the module's own.
         every_n_validations: Measure after the first validation and then after every n-th.
@@ -105,7 +105,7 @@ class LyapunovSpectrumCallback(Callback):
         dtype: str | None = None,
         every_n_validations: int = 1,
         before_training: bool = True,
-        modules: Sequence[str] | None = None,
+        modules: Sequence[str] | str | None = None,
         figures: bool = True,
         save: bool = True,
         on_error: Literal["warn", "raise"] = "warn",
@@ -125,7 +125,8 @@ class LyapunovSpectrumCallback(Callback):
             raise ValueError(f"Expected `on_error` to be 'warn' or 'raise', but got {on_error!r}.")
         self.every_n_validations = every_n_validations
         self.before_training = before_training
-        self.modules = None if modules is None else tuple(modules)
+        names = (modules,) if isinstance(modules, str) else modules
+        self.modules = None if names is None else tuple(names)
         self.on_error = on_error
         self.name = name
         self._reporter = SpectrumReporter(name, self.settings.as_dict(), figures, save)
@@ -303,19 +304,27 @@ class LyapunovSpectrumCallback(Callback):
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure all modules; nothing of the training changes.
 
+        A process that fails tells the others, so that none waits for it.
+
         Args:
             trainer: The Trainer.
             pl_module: The LightningModule.
         """
         start = time.perf_counter()
         self._measured = {}
+        estimates = None
         source = self._prepare(trainer, pl_module)
         shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
         # The guard is inside: isolate_rng does not restore when an error passes through it.
         with isolate_rng(), self._guard(trainer, "measuring"), torch.no_grad():
             sequences = source.take(trainer, pl_module)
             with spectrum_progress(shown) as progress:
-                self._measured = measure(self._found, sequences, self.settings, progress)
+                estimates = estimate_spectra(self._found, sequences, self.settings, progress)
+        if trainer.strategy.reduce_boolean_decision(estimates is not None, all=True):
+            with torch.no_grad():
+                self._measured = combine_processes(self._found, estimates or {}, self.settings)
+        elif estimates is not None:
+            self._reporter.failed(trainer, self._found, "Measuring failed in another process")
         source.stop()
         self._seconds = time.perf_counter() - start
 

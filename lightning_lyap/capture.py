@@ -172,6 +172,12 @@ class InputRecorder:
                     "never was. Choose the modules that are used by `modules=[...]`, or let the "
                     "DataModule offer `lyapunov_sequences(num_sequences, num_steps)`."
                 )
+            if self._num_steps > 1 and all(len(row) == 1 for row in rows):
+                raise RuntimeError(
+                    f"Expected the module {name!r} to receive sequences, but it is called for one "
+                    "step at a time. Let the DataModule offer `lyapunov_sequences`, or pass a "
+                    "function step(x_t, state) to `lyapunov_spectrum`."
+                )
         return {name: self._collect(name) for name in self._rows}
 
     def _collect(self, name: str) -> DrivingSequences:

@@ -46,7 +46,7 @@ class SequenceSource:
             with isolate_rng():
                 batch = datamodule.lyapunov_sequences(num_sequences, num_steps)
             rows = slice(trainer.global_rank, None, trainer.world_size)
-            self._offered = tuple(part[rows] for part in _tensors(batch))
+            self._offered = tuple(part[rows] for part in _tensors(batch, num_sequences))
 
     @property
     def is_ready(self) -> bool:
@@ -98,26 +98,33 @@ class SequenceSource:
         return recorder.sequences()
 
 
-def _tensors(batch: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _tensors(batch: Tensor | Sequence[Tensor], num_sequences: int) -> tuple[Tensor, ...]:
     """Turn what a DataModule offers into the arguments of ``forward``.
 
     Args:
         batch: A tensor or a tuple of tensors, one row a sequence.
+        num_sequences: How many rows were asked for.
 
     Returns:
         A tuple of tensors.
 
     Raises:
         TypeError: If it is something else.
+        ValueError: If it has too few rows, or its tensors differ in their number.
     """
-    if isinstance(batch, Tensor):
-        return (batch,)
-    if isinstance(batch, (tuple, list)) and all(isinstance(part, Tensor) for part in batch):
-        return tuple(batch)
-    raise TypeError(
-        "Expected `lyapunov_sequences` of the DataModule to return a tensor or a tuple of tensors, "
-        f"one row a sequence, but got {type(batch).__name__}."
-    )
+    parts = (batch,) if isinstance(batch, Tensor) else batch
+    if not isinstance(parts, (tuple, list)) or not all(isinstance(part, Tensor) for part in parts):
+        raise TypeError(
+            "Expected `lyapunov_sequences` of the DataModule to return a tensor or a tuple of "
+            f"tensors, one row a sequence, but got {type(batch).__name__}."
+        )
+    rows = [part.shape[0] if part.ndim else 0 for part in parts]
+    if min(rows) < num_sequences or len(set(rows)) > 1:
+        raise ValueError(
+            f"Expected `lyapunov_sequences` of the DataModule to return {num_sequences} sequences, "
+            f"but got {rows} rows. Lower `num_sequences` of the callback, or offer more."
+        )
+    return tuple(part[:num_sequences] for part in parts)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def plot_spectrum(
         ax.plot(index, noise, ":", marker=marker, markersize=3, color="0.5", label=FLOOR_LABEL)
     if np.isnan(values).any():
         ax.plot(
-            [], [], " ", label=f"not drawn: {np.isnan(values).sum()} of {values.size} {NOT_FINITE}"
+            [], [], " ", label=f"not drawn: {np.isnan(values).sum()} of {values.size}, {NOT_FINITE}"
         )
     ax.set(xlabel=INDEX_LABEL, ylabel=EXPONENT_LABEL, xlim=(0.5, values.size + 0.5))
     ax.legend(frameon=False, fontsize="small", loc="lower left")

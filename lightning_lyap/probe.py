@@ -28,7 +28,7 @@ class ProbeSettings:
         num_steps: Steps counted in each sequence at most.
         warmup_steps: Steps before those that are not counted.
         orthonormalize_every: Steps between factorizations.
-        num_exponents: K, or None for all.
+        num_exponents: K, or None for all; a module that has fewer gives all it has.
         state: ``"full"`` or ``"hidden"``, for LSTMs.
         dtype: ``"float32"``, ``"float64"``, or None for the module's own.
 
@@ -90,70 +90,78 @@ class Measurement:
     seconds: float
 
 
-def measure(
+def estimate_spectra(
     modules: Mapping[str, nn.RNNBase],
     sequences: Mapping[str, DrivingSequences],
     settings: ProbeSettings,
     progress: Callable[[str, int, int], None] | None = None,
-) -> dict[str, Measurement]:
-    """Measure the spectrum of each module, over the sequences of all processes.
+) -> dict[str, tuple[SpectrumEstimate, float]]:
+    """Estimate the spectrum of each module on this process's sequences, without communication.
 
     Args:
         modules: The modules by name.
         sequences: What drives each of them in this process; none for a module without.
-        settings: How to measure.
+        settings: How to measure; K is at most the size of each module.
         progress: Called with (module's name, steps done, steps in all).
 
     Returns:
-        A measurement for each module.
+        An estimate, with its log-stretches, and its wall time for each module that has sequences.
 
     Raises:
         ValueError: If a spectrum can't be measured with these settings.
     """
-    return {
-        name: _measure_module(
-            module,
-            sequences.get(name),
-            settings,
-            None if progress is None else partial(progress, name),
+    estimates: dict[str, tuple[SpectrumEstimate, float]] = {}
+    for name, driving in sequences.items():
+        start = time.perf_counter()
+        estimate = lyapunov_spectrum(
+            modules[name],
+            driving.inputs,
+            initial_state=driving.initial_state,
+            lengths=driving.lengths,
+            num_exponents=_num_exponents(modules[name], settings),
+            keep_log_stretches=True,
+            progress=None if progress is None else partial(progress, name),
+            **settings.estimator_settings(),
         )
-        for name, module in modules.items()
-    }
+        estimates[name] = (estimate, time.perf_counter() - start)
+    return estimates
 
 
-def _measure_module(
-    module: nn.RNNBase,
-    sequences: DrivingSequences | None,
+def combine_processes(
+    modules: Mapping[str, nn.RNNBase],
+    estimates: Mapping[str, tuple[SpectrumEstimate, float]],
     settings: ProbeSettings,
-    progress: Callable[[int, int], None] | None,
-) -> Measurement:
-    """Measure one module.
+) -> dict[str, Measurement]:
+    """Average the estimates of all processes; every process must call it.
+
+    Args:
+        modules: The modules by name.
+        estimates: What `estimate_spectra` returned in this process.
+        settings: How it was measured.
+
+    Returns:
+        A measurement for each module.
+    """
+    measured: dict[str, Measurement] = {}
+    for name, module in modules.items():
+        metric = LyapunovSpectrum(_num_exponents(module, settings), **settings.estimator_settings())
+        metric = metric.to(next(module.parameters()).device)
+        estimate, seconds = estimates.get(name, (None, 0.0))
+        if estimate is not None:
+            metric.update(estimate)
+        measured[name] = Measurement(metric.mean_spectrum(), estimate, seconds)
+    return measured
+
+
+def _num_exponents(module: nn.RNNBase, settings: ProbeSettings) -> int:
+    """Return K for a module: all its exponents, or as many as asked for.
 
     Args:
         module: The module.
-        sequences: What drives it in this process, or None.
         settings: How to measure.
-        progress: Called with (steps done, steps in all).
 
     Returns:
-        Its measurement.
+        At most the size of the module's tangent space.
     """
-    start = time.perf_counter()
-    chosen = settings.estimator_settings()
-    system = from_torch_module(module, settings.state, chosen["dtype"])
-    count = settings.num_exponents or system.tangent_size
-    metric = LyapunovSpectrum(count, **chosen).to(system.device)
-    estimate = None
-    if sequences is not None:
-        estimate = lyapunov_spectrum(
-            module,
-            sequences.inputs,
-            initial_state=sequences.initial_state,
-            lengths=sequences.lengths,
-            num_exponents=count,
-            keep_log_stretches=True,
-            progress=progress,
-            **chosen,
-        )
-        metric.update(estimate)
-    return Measurement(metric.mean_spectrum(), estimate, time.perf_counter() - start)
+    size = from_torch_module(module, settings.state).tangent_size
+    return size if settings.num_exponents is None else min(settings.num_exponents, size)

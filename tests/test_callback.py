@@ -113,7 +113,7 @@ def test_generators_gradients_and_modes_survive_a_failure(
         torch.rand(7), random.random(), np.random.rand()  # noqa: NPY002
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(callback_module, "measure", fail)
+    monkeypatch.setattr(callback_module, "estimate_spectra", fail)
     callback = LyapunovSpectrumCallback(on_error=on_error)
     if on_error == "raise":
         with pytest.raises(RuntimeError, match="broken on purpose"):

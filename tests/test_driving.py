@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from pytorch_lightning import LightningModule, seed_everything
 from torch import Tensor, nn
 
+from lightning_lyap import LyapunovSpectrumCallback
 from lightning_lyap.capture import find_recurrent_modules
 from lightning_lyap.driving import SequenceSource
 from tests.compare import assert_near
+from tests.networks import Predictor, Windows, trainer
 
 FEATURES = 3
 
@@ -270,3 +273,13 @@ def test_processes_share_the_number_to_watch(
         taken = source.take(trainer, network)
         assert sum(len(sequences.inputs) for sequences in taken.values()) == share
         assert hooks(network) == 0
+
+
+def test_too_few_windows_are_refused(tmp_path: Path) -> None:
+    class Few(Windows):
+        def lyapunov_sequences(self, num_sequences: int, num_steps: int) -> Tensor:
+            return super().lyapunov_sequences(num_sequences - 1, num_steps)
+
+    run = trainer(tmp_path, LyapunovSpectrumCallback(num_sequences=4))
+    with pytest.raises(ValueError, match=r"return 4 sequences, but got \[3\] rows"):
+        run.fit(Predictor(), datamodule=Few())

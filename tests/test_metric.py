@@ -23,9 +23,6 @@ from tests.systems import linear_relu_network, product_step
 
 F64 = torch.float64
 VECTORS = ("exponents", "std", "standard_errors", "resolved")
-has_merge_state = pytest.mark.skipif(
-    not hasattr(Metric, "merge_state"), reason="torchmetrics before 1.7 has no merge_state"
-)
 
 
 def sequences(batch: int, steps: int = 12) -> Tensor:
@@ -185,7 +182,6 @@ def test_reset_forgets_everything_but_the_settings() -> None:
     assert_equal(metric.mean_spectrum(), expected)
 
 
-@has_merge_state
 def test_what_was_computed_before_a_merge_is_computed_anew() -> None:
     module, x = build("gru"), sequences(5)
     one, other = measured((module, x[:2])), measured((module, x[2:]))
@@ -205,7 +201,6 @@ def test_without_a_sequence_nothing_is_known() -> None:
     assert LyapunovSpectrum().mean_spectrum().num_sequences == 0
 
 
-@has_merge_state
 @pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
 @pytest.mark.parametrize("num_exponents", [None, 2])
 def test_a_metric_without_sequences_merges_as_zero(num_exponents: int | None) -> None:
@@ -260,7 +255,7 @@ def test_networks_of_different_size_need_metrics_of_their_own(
     way: str, num_exponents: int | None, sizes: tuple[int, int]
 ) -> None:
     if not hasattr(Metric, way):
-        pytest.skip("torchmetrics before 1.7 has no merge_state")
+        pytest.skip("torchmetrics before 1.6 has no merge_state")
     large, small = (build("gru", hidden_size=size) for size in sizes)
     x = sequences(2, 4)
     metric = measured((large, x), num_exponents=num_exponents)
@@ -270,7 +265,6 @@ def test_networks_of_different_size_need_metrics_of_their_own(
         getattr(metric, way)(*given)
 
 
-@has_merge_state
 def test_spectra_of_different_length_are_not_merged() -> None:
     """Sums of one exponent would be added to those of all by broadcasting."""
     module, x = build("gru"), sequences(2, 4)

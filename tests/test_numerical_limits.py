@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap.dynamics import StateChoice
 from tests.cells import INPUT_SIZE, build
 from tests.compare import assert_near
-from tests.systems import linear_relu_network, linear_step
+from tests.systems import linear_relu_network, linear_step, product_step
 
 F64 = torch.float64
 
@@ -76,6 +77,22 @@ def test_exponents_below_the_rounding_floor_are_marked(
     assert right is resolved[1]
 
 
+def test_one_unresolved_stretch_marks_the_exponent() -> None:
+    """A single step of rank one amid nine identities: finite by rounding, and not to be trusted."""
+    lost = torch.tensor([[0.36, 0.48], [0.48, 0.64]], dtype=F64)
+    inputs = torch.eye(2, dtype=F64).flatten().repeat(1, 10, 1)
+    inputs[0, 3] = lost.flatten()
+    start = torch.zeros(1, 2, dtype=F64)
+    basis = torch.tensor([[[0.8, -0.6], [0.6, 0.8]]], dtype=F64)
+    estimate = lyapunov_spectrum(
+        product_step, inputs, initial_state=start, initial_basis=basis, keep_log_stretches=True
+    )
+    assert estimate.log_stretches is not None
+    assert estimate.log_stretches[:, 0, 1].argmin() == 3
+    assert estimate.log_stretches[-1].abs().max() < 1e-10
+    assert estimate.resolved.tolist() == [True, False]
+
+
 def test_noise_of_large_networks_is_not_taken_for_exponents() -> None:
     """Rank 64 of 128: the other half is rounding noise, larger by about ``sqrt(N)`` than eps."""
     q = torch.linalg.qr(torch.randn(128, 128)).Q
@@ -112,6 +129,20 @@ def test_sequences_that_explode_are_left_out_and_announced() -> None:
     assert bool(estimate.exponents.isfinite().all()) or bool(
         (estimate.exponents == -math.inf).all()
     )
+
+
+@pytest.mark.parametrize(("kind", "state"), [("tanh", "full"), ("gru", "full"), ("lstm", "hidden")])
+def test_saturated_units_are_resolved_in_float32(kind: str, state: StateChoice) -> None:
+    """Biases of plus and minus 10: slopes of e^-20, where ``1 - tanh^2`` would be zero."""
+    module: Any = build(kind)
+    with torch.no_grad():
+        module.bias_ih_l0.copy_(10 * torch.randn_like(module.bias_ih_l0).sign())
+    x = sequences(2, 20)
+    double = lyapunov_spectrum(module, x, state=state)
+    single = lyapunov_spectrum(module, x, state=state, dtype=torch.float32)
+    assert float(double.exponents.min()) < -9
+    assert bool(single.resolved.all())
+    assert_near(single.exponents, double.exponents, 1e-4)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

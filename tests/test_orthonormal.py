@@ -41,6 +41,11 @@ def test_natural_logarithm() -> None:
     torch.testing.assert_close(log_stretch[0], torch.tensor([1.0, 0, -1]).double())
 
 
+def test_stretches_of_float32_bases_are_logged_in_float64() -> None:
+    _, log_stretch, _ = orthonormalize(torch.full((1, 1, 1), 3.0))
+    assert float(log_stretch) == pytest.approx(math.log(3), abs=1e-15)
+
+
 def test_sequences_are_factored_independently() -> None:
     basis = torch.randn(5, 6, 4, dtype=torch.float64)
     whole = orthonormalize(basis)

@@ -142,7 +142,7 @@ def test_infinite_exponents_are_counted_and_the_others_drawn() -> None:
     figure, ax = plot_spectrum(exponents, std, exponents.isfinite())
     np.testing.assert_array_equal(lines(ax)["mean"][:4], EXPONENTS.numpy())
     assert np.isfinite(ax.get_ylim()).all()
-    assert legend(ax)[2:] == [r"not drawn: 3 of 7 $-\infty$ or NaN"]
+    assert legend(ax)[2:] == [r"not drawn: 3 of 7, $-\infty$ or NaN"]
     render(figure)
 
 

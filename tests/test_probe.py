@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.capture import DrivingSequences
 from lightning_lyap.estimate import MeanSpectrum
-from lightning_lyap.probe import Measurement, ProbeSettings, measure
+from lightning_lyap.probe import (
+    Measurement,
+    ProbeSettings,
+    combine_processes,
+    estimate_spectra,
+)
 from tests.cells import INPUT_SIZE, build, random_state
 from tests.compare import assert_near
 
@@ -35,6 +40,17 @@ def driving(
 ) -> DrivingSequences:
     ends = torch.tensor(lengths or [inputs.shape[1]] * len(inputs))
     return DrivingSequences(inputs=inputs, lengths=ends, initial_state=initial_state)
+
+
+def measure(
+    modules: dict[str, nn.RNNBase],
+    inputs: dict[str, DrivingSequences],
+    chosen: ProbeSettings,
+    progress: Any = None,
+) -> dict[str, Measurement]:
+    """Measure in one process, as the callback does in each of several."""
+    estimates = estimate_spectra(modules, inputs, chosen, progress)
+    return combine_processes(modules, estimates, chosen)
 
 
 def sequences(batch: int = 3, steps: int = 12) -> Tensor:
@@ -157,9 +173,13 @@ def test_settings_as_plain_values() -> None:
     }
 
 
-def test_more_exponents_than_there_are_is_said_clearly() -> None:
-    with pytest.raises(ValueError, match=r"`num_exponents` .* at most 7, .* but got 8"):
-        measure({"rnn": build("gru")}, {"rnn": driving(sequences())}, settings(num_exponents=8))
+def test_a_module_with_fewer_exponents_than_asked_for_gives_all_it_has() -> None:
+    modules = {"large": build("lstm"), "small": build("gru")}
+    inputs = {name: driving(sequences()) for name in modules}
+    measured = measure(modules, inputs, settings(num_exponents=8))
+    assert measured["large"].spectrum.num_exponents == 8
+    assert measured["small"].spectrum.num_exponents == 7
+    assert measured["small"].spectrum.is_complete
 
 
 def test_sequences_shorter_than_the_warmup_are_refused() -> None:

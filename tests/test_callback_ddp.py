@@ -1,0 +1,49 @@
+"""The callback on two processes (gloo): equal numbers, each sequence once, no hang."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+needs_gloo = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+    reason="needs torch.distributed with gloo",
+)
+
+
+def run(folder: Path, case: str, devices: int) -> tuple[list[dict[str, Any]], str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.ddp_run", str(folder), case, str(devices)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = [folder / f"{devices}-{rank}.pt" for rank in range(devices)]
+    return [torch.load(file, weights_only=True) for file in files], done.stdout + done.stderr
+
+
+@needs_gloo
+def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
+    (one,), _ = run(tmp_path, "sound", 1)
+    two, _ = run(tmp_path, "sound", 2)
+    for result in two:
+        torch.testing.assert_close(result["before"], one["before"], rtol=0, atol=1e-12)
+        assert result["failures"] == 0
+    assert two[0]["max"] == two[1]["max"]
+
+
+@needs_gloo
+def test_a_process_that_fails_keeps_no_other_waiting(tmp_path: Path) -> None:
+    results, said = run(tmp_path, "broken", 2)
+    for result in results:
+        assert result["before"] is None
+        assert result["failures"] == 2
+    assert said.count("No complete Lyapunov spectrum") == 1
