@@ -40,6 +40,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         ``"datamodule"``, ``"spectra"`` (the callback) and ``"losses"``.
     """
     pl.seed_everything(cfg.seed, workers=True)
+    torch.set_flush_denormal(cfg.flush_denormal)
     spectra: LyapunovSpectrumCallback = instantiate(cfg.lyapunov)
     losses = LossRecorder()
     callbacks = [*(instantiate(node) for node in cfg.callbacks.values()), spectra, losses]

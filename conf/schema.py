@@ -114,6 +114,7 @@ class Config:
     datamodule: dict[str, Any] = MISSING
     init_p: float = MISSING
     seed: int = 1
+    flush_denormal: bool = True
     data_dir: str | None = None
     resume: str | None = None
 

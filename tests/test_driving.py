@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from lightning_lyap import LyapunovSpectrumCallback
 from lightning_lyap.capture import find_recurrent_modules
 from lightning_lyap.driving import SequenceSource
+from tests import networks
 from tests.compare import assert_near
-from tests.networks import Predictor, Windows, trainer
 
 FEATURES = 3
 
@@ -276,10 +276,10 @@ def test_processes_share_the_number_to_watch(
 
 
 def test_too_few_windows_are_refused(tmp_path: Path) -> None:
-    class Few(Windows):
+    class Few(networks.Windows):
         def lyapunov_sequences(self, num_sequences: int, num_steps: int) -> Tensor:
             return super().lyapunov_sequences(num_sequences - 1, num_steps)
 
-    run = trainer(tmp_path, LyapunovSpectrumCallback(num_sequences=4))
+    run = networks.trainer(tmp_path, LyapunovSpectrumCallback(num_sequences=4))
     with pytest.raises(ValueError, match=r"return 4 sequences, but got \[3\] rows"):
-        run.fit(Predictor(), datamodule=Few())
+        run.fit(networks.Predictor(), datamodule=Few())

@@ -49,7 +49,7 @@ def of_module() -> SpectrumEstimate:
 
 def of_step_function() -> SpectrumEstimate:
     """A step with a matrix product, which autocast would take to bfloat16."""
-    matrix = torch.tensor([[0.9, 0.3], [-0.2, 0.7]], device="cpu")
+    matrix = torch.tensor([[0.9, 0.3], [-0.2, 0.7]], device="cpu", requires_grad=True)
     start = torch.full((2, 2), 0.1, device="cpu")
     inputs = torch.zeros(2, 12, 0, device="cpu")
     return lyapunov_spectrum(lambda x, s: torch.tanh(s @ matrix), inputs, initial_state=start)
