@@ -57,7 +57,7 @@ class LyapunovSpectrumCallback(Callback):
     ``lyapunov/kaplan_yorke_dimension``  dimension; a lower bound if it equals K < N
     ``lyapunov/kolmogorov_sinai_entropy``  sum of the positive exponents, nats per step; a lower
                                          bound if all K < N are positive
-    ``lyapunov/num_unresolved``          number of exponents below the floor of the arithmetic
+    ``lyapunov/num_unresolved``          number of exponents lost in rounding noise
     ``lyapunov/seconds``                 wall time of the measurement with its figures and files
     ``lyapunov/epoch_fraction``          that time, as a fraction of all wall time since the last
                                          measurement (of the epoch, if every epoch is measured);

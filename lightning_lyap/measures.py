@@ -80,7 +80,7 @@ class SpectrumMeasures:
     """The statistics of one spectrum, plain numbers.
 
     ``mean``, ``variance``, ``min`` and ``std_over_sequences`` are taken over the resolved
-    exponents, those above the floor of the arithmetic; ``num_unresolved`` counts the others.
+    exponents, those that stand out from rounding noise; ``num_unresolved`` counts the others.
 
     Attributes:
         max: Largest exponent, nats per step.
@@ -92,7 +92,7 @@ class SpectrumMeasures:
         num_positive: Number of exponents above zero.
         kaplan_yorke_dimension: See the function of that name.
         kolmogorov_sinai_entropy: See the function of that name; nats per step.
-        num_unresolved: Number of exponents below the floor of the arithmetic.
+        num_unresolved: Number of exponents lost in rounding noise.
         dimension_is_lower_bound: Whether K < N and too few exponents are known to say where
             volumes stop growing.
         entropy_is_lower_bound: Whether K < N and more positive exponents may follow; the same
@@ -128,7 +128,7 @@ def measure_spectrum(
     Args:
         exponents: ``[K]``, descending, nats per step.
         std: Standard deviation over sequences, ``[K]``, nats per step.
-        resolved: Which exponents lie above the floor of the arithmetic, ``[K]``, bool.
+        resolved: Which exponents stand out from rounding noise, ``[K]``, bool.
         tangent_size: N, to tell a complete spectrum from a partial one.
 
     Returns:

@@ -18,7 +18,7 @@ from torch import Tensor
 EXPONENT_LABEL = r"exponent $\lambda_i$ (nats per step)"
 INDEX_LABEL = r"index $i$"
 BAND_LABEL = "± 1 standard deviation over sequences"
-FLOOR_LABEL = "below the floor of the arithmetic"
+NOISE_LABEL = "lost in rounding noise"
 NOT_FINITE = r"$-\infty$ or NaN"
 MAX_LINES = 64
 MAX_LABELS = 8
@@ -71,7 +71,7 @@ def plot_spectrum(
             ax.errorbar(index, values, width, fmt="none", linewidth=6, **style)
     noise = np.where(known, np.nan, values)
     if np.isfinite(noise).any():
-        ax.plot(index, noise, ":", marker=marker, markersize=3, color="0.5", label=FLOOR_LABEL)
+        ax.plot(index, noise, ":", marker=marker, markersize=3, color="0.5", label=NOISE_LABEL)
     if np.isnan(values).any():
         ax.plot(
             [], [], " ", label=f"not drawn: {np.isnan(values).sum()} of {values.size}, {NOT_FINITE}"

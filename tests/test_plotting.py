@@ -119,7 +119,7 @@ def test_unresolved_exponents_are_drawn_apart(size: int) -> None:
     resolved = torch.arange(size) < size - 1
     _, ax = plot_spectrum(exponents, torch.ones(size), resolved)
     drawn = lines(ax)
-    known, noise = drawn["mean"], drawn["below the floor of the arithmetic"]
+    known, noise = drawn["mean"], drawn["lost in rounding noise"]
     np.testing.assert_array_equal(known[:-1], exponents[:-1].numpy())
     np.testing.assert_array_equal(noise[-1:], exponents[-1:].numpy())
     assert np.isnan(known[-1])
