@@ -3,7 +3,6 @@
 import copy
 import io
 import math
-import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -295,8 +294,8 @@ def test_inputs_are_needed_beside_a_module() -> None:
 
 @pytest.mark.parametrize(
     "copied",
-    [copy.deepcopy, LyapunovSpectrum.clone, lambda metric: pickle.loads(pickle.dumps(metric))],
-    ids=["deepcopy", "clone", "pickle"],
+    [copy.deepcopy, LyapunovSpectrum.clone],
+    ids=["deepcopy", "clone"],
 )
 def test_copies_go_on_independently(copied: Callable[[LyapunovSpectrum], LyapunovSpectrum]) -> None:
     module, x = build("gru"), sequences(5)

@@ -3,15 +3,14 @@
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_lyap.checks import check_count, check_range
-from lightning_lyap.modules.recurrent import build_recurrent
+from lightning_lyap.modules.recurrent import Predictor, build_recurrent
 
 
-class CharRNN(LightningModule):
+class CharRNN(Predictor):
     """A recurrent network on one-hot characters with dropout and a linear read-out.
 
     Logs ``train/loss`` and ``val/loss``: cross-entropy, nats per character.
@@ -75,16 +74,6 @@ class CharRNN(LightningModule):
         hidden, _ = self.rnn(one_hot.to(self.read_out.weight.dtype))
         return self.read_out(self.dropout(hidden))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
-        loss = self._loss(batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
-        return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Log the loss of a batch."""
-        self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True)
-
     def configure_optimizers(self) -> Any:
         """Return Adam with its rate constant at first, then falling by a factor every epoch."""
         optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])
@@ -94,7 +83,7 @@ class CharRNN(LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule}}
 
-    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Return the mean cross-entropy, nats per character.
 
         Args:

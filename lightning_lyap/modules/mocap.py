@@ -1,15 +1,14 @@
 """Mocap: predict the next frame of a motion."""
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_lyap.checks import check_count, check_range
-from lightning_lyap.modules.recurrent import build_recurrent
+from lightning_lyap.modules.recurrent import Predictor, build_recurrent
 
 
-class MocapRNN(LightningModule):
+class MocapRNN(Predictor):
     """A recurrent network on frames of motion with a linear read-out of its last output.
 
     Logs ``train/loss`` and ``val/loss``: squared error, mean over features, which are in units of
@@ -65,21 +64,11 @@ class MocapRNN(LightningModule):
         hidden, _ = self.rnn(frames)
         return self.read_out(self.dropout(hidden[:, -1]))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
-        loss = self._loss(batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
-        return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Log the loss of a batch."""
-        self.log("val/loss", self._loss(batch), prog_bar=True, sync_dist=True)
-
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam."""
         return torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])
 
-    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Return the mean squared error of the predicted frame.
 
         Args:

@@ -1,6 +1,9 @@
-"""The recurrent part that both tasks share: which cell, how large, how initialized."""
+"""What both tasks share: which cell, how large, how initialized, and what is logged."""
 
-from torch import nn
+from abc import abstractmethod
+
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
 
 from lightning_lyap.checks import check_count, check_range
 
@@ -56,3 +59,28 @@ def build_recurrent(
         if name.startswith("weight"):
             nn.init.uniform_(parameter, -init_p, init_p)
     return recurrent
+
+
+class Predictor(LightningModule):
+    """Trains on batches of inputs and what follows them; logs ``train/loss`` and ``val/loss``."""
+
+    @abstractmethod
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            batch: Inputs and what follows them.
+
+        Returns:
+            A scalar.
+        """
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        loss = self.loss(batch)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Log the loss of a batch."""
+        self.log("val/loss", self.loss(batch), prog_bar=True, sync_dist=True)

@@ -92,11 +92,11 @@ def test_loss_is_the_cross_entropy_in_nats() -> None:
     following = torch.tensor([[0, 6, 6], [3, 1, 6]])
     normalizer = math.log(sum(math.exp(i) for i in range(VOCAB)))
     expected = normalizer - (0 + 6 + 6 + 3 + 1 + 6) / 6
-    loss = model._loss((tokens(2, 3), following))
+    loss = model.loss((tokens(2, 3), following))
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     with torch.no_grad():
         model.read_out.bias.zero_()
-    loss = model._loss((tokens(2, 3), following))
+    loss = model.loss((tokens(2, 3), following))
     assert loss.item() == pytest.approx(math.log(VOCAB), rel=1e-6)
 
 
@@ -105,7 +105,7 @@ def test_validation_logs_the_loss_of_the_whole_set(tmp_path: Path) -> None:
     model, text = small(dropout=0.5), tokens(6, 4)
     data = TensorDataset(text, text.flip(1))
     (logged,) = trainer(tmp_path).validate(model, DataLoader(data, batch_size=4), verbose=False)
-    whole = model.eval()._loss((text, text.flip(1)))
+    whole = model.eval().loss((text, text.flip(1)))
     assert logged["val/loss"] == pytest.approx(whole.item(), rel=1e-6)
 
 

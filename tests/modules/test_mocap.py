@@ -74,7 +74,7 @@ def test_loss_is_the_mean_square_over_features() -> None:
         model.read_out.weight.zero_()
         model.read_out.bias.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
     following = torch.tensor([[1.0, 2.0, 3.0, 0.0], [0.0, 0.0, 3.0, 4.0]])
-    loss = model._loss((torch.randn(2, 6, FEATURES), following))
+    loss = model.loss((torch.randn(2, 6, FEATURES), following))
     assert loss.item() == pytest.approx((16 + 1 + 4) / 8)
 
 
@@ -82,7 +82,7 @@ def test_validation_logs_the_loss_of_the_whole_set(tmp_path: Path) -> None:
     model, frames = small(), torch.randn(6, 5, FEATURES)
     data = TensorDataset(frames[:, :-1], frames[:, -1])
     (logged,) = trainer(tmp_path).validate(model, DataLoader(data, batch_size=4), verbose=False)
-    whole = model.eval()._loss((frames[:, :-1], frames[:, -1]))
+    whole = model.eval().loss((frames[:, :-1], frames[:, -1]))
     assert logged["val/loss"] == pytest.approx(whole.item(), rel=1e-6)
 
 
