@@ -8,6 +8,7 @@ tensorboard --logdir outputs
 """
 
 import logging
+import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +27,26 @@ from lightning_lyap import LyapunovSpectrumCallback, __version__
 from lightning_lyap.reporting import LossRecorder, format_table, results_table
 
 log = logging.getLogger(__name__)
+
+
+def run_folder(resume: str | None, new: str) -> str:
+    """Return where a run writes: a resumed one goes on in its own folder.
+
+    Args:
+        resume: Checkpoint to go on from, or None.
+        new: Folder of a new run.
+
+    Returns:
+        A folder.
+    """
+    checkpoints = None if resume is None else Path(resume).parent
+    if checkpoints is None or checkpoints.name != "checkpoints":
+        return new
+    return str(checkpoints.parent)
+
+
 register()
+OmegaConf.register_new_resolver("run_folder", run_folder)
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -134,7 +154,7 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
     trainer, datamodule, spectra = result["trainer"], result["datamodule"], result["spectra"]
     lines = ["", f"{cfg.task.name}, init_p={cfg.init_p:g}, data: {datamodule.resolved_source}"]
     if datamodule.resolved_source == "synthetic":
-        lines.append("SYNTHETIC STAND-IN, not the paper's recordings: see data=real and data_dir.")
+        lines.append("SYNTHETIC STAND-IN, not the paper's data: see data=real and data_dir.")
     for name, history in spectra.histories.items():
         lines += ["", f"{name}, state={cfg.lyapunov.state}; exponents in nats per step"]
         lines.append(format_table(results_table(result["losses"].losses, history)))
@@ -152,8 +172,9 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
         ]
     folder = Path(trainer.log_dir or trainer.default_root_dir) / spectra.name
     lines += [f"{path.name}: {path}" for path in sorted(folder.rglob("*.*"))]
-    run = Path(HydraConfig.get().runtime.output_dir)
-    lines += ["", f"tensorboard --logdir {run}"]
+    if any(isinstance(logger, pl.loggers.TensorBoardLogger) for logger in trainer.loggers):
+        run = shlex.quote(HydraConfig.get().runtime.output_dir)
+        lines += ["", f"tensorboard --logdir {run} --samples_per_plugin images=0"]
     return "\n".join(lines)
 
 

@@ -133,7 +133,9 @@ class TensorDataModule(pl.LightningDataModule, ABC):
             batch_size=self._batch_size,
             shuffle=shuffle,
             num_workers=self._num_workers,
-            persistent_workers=self._num_workers > 0,
+            # Workers that outlived an epoch would draw from the generator at other times than those
+            # of a resumed run, and its batches would come in another order.
+            persistent_workers=False,
         )
 
 

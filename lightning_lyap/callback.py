@@ -8,13 +8,14 @@ from typing import Any, Literal
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities.seed import isolate_rng
 from torch import nn
 
 from lightning_lyap.capture import find_recurrent_modules
 from lightning_lyap.checks import check_count
 from lightning_lyap.driving import SequenceSource
 from lightning_lyap.dynamics import StateChoice
+from lightning_lyap.estimate import SpectrumEstimate
+from lightning_lyap.generators import preserved_generators
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.probe import Measurement, ProbeSettings, combine_processes, estimate_spectra
 from lightning_lyap.progress import spectrum_progress
@@ -61,7 +62,7 @@ class LyapunovSpectrumCallback(Callback):
     ``lyapunov/seconds``                 wall time of the measurement with its figures and files
     ``lyapunov/epoch_fraction``          that time, as a fraction of all wall time since the last
                                          measurement (of the epoch, if every epoch is measured);
-                                         from the n-th validation on
+                                         logged when that was n validations ago
     ==================================== ========================================================
 
     To TensorBoard also: the histogram ``lyapunov/exponents`` and the figures ``lyapunov/spectrum``
@@ -84,7 +85,8 @@ class LyapunovSpectrumCallback(Callback):
         figures: Whether to draw figures (needs matplotlib; without it there are none).
         save: Whether to write ``spectra.npz`` and PNGs to the log folder.
         on_error: ``"warn"``: a failed measurement is counted in the history, the first is warned
-            about, training goes on. ``"raise"``: it stops training.
+            about, training goes on (a monitor of a key that was never logged, because the first
+            measurement failed, ends it nevertheless). ``"raise"``: it stops training.
         name: Prefix of tags and name of the folder. Give each a name of its own if a Trainer has
             two of these callbacks.
 
@@ -131,6 +133,9 @@ class LyapunovSpectrumCallback(Callback):
         self.name = name
         self._reporter = SpectrumReporter(name, self.settings.as_dict(), figures, save)
         self._validations = 0
+        self._validations_since = 0
+        self._last: dict[str, float] = {}
+        self._goes_on = False
         self._found: dict[str, nn.RNNBase] = {}
         self._source: SequenceSource | None = None
         self._due = False
@@ -163,17 +168,21 @@ class LyapunovSpectrumCallback(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the run so far: tensors, numbers and text."""
         histories = {name: history.state_dict() for name, history in self.histories.items()}
-        return {"validations": self._validations, "histories": histories}
+        return {"validations": self._validations, "histories": histories, "last": self._last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the run that `state_dict` returned."""
         self._validations = state_dict["validations"]
-        self.histories.clear()
-        for name, state in state_dict["histories"].items():
-            self._reporter.history(name).load_state_dict(state)
+        self._last = state_dict["last"]
+        self._reporter.load(state_dict["histories"])
+        self._goes_on = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the modules and the sequences; what is wrong with them is said here."""
+        if not self._goes_on and trainer.global_step == 0:
+            self._validations, self._last = 0, {}
+            self.histories.clear()
+        self._goes_on = False
         self._prepare(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -184,14 +193,20 @@ class LyapunovSpectrumCallback(Callback):
             values = self._publish(trainer, epoch=0.0)
             for logger in trainer.loggers if values else ():
                 logger.log_metrics(values, step=logging_step(trainer))
-        elif self._is_before_training(trainer):
+        elif self._is_before_training(trainer) and trainer.enable_validation:
             rank_zero_info(
                 "No Lyapunov spectrum before training: the sanity check that would show what the "
                 "recurrent modules receive is off (num_sanity_val_steps=0), and the DataModule "
                 "offers no `lyapunov_sequences`."
             )
+        if not trainer.enable_validation:
+            self._reporter.warn_once(
+                "no validation",
+                "No Lyapunov spectra while this network trains: they are measured after "
+                "validations, and there are none. Give the Trainer validation batches.",
+            )
         source.stop()
-        self._reporter.pace.restart()
+        self._restart_clock()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide whether to measure, and watch the modules if their inputs are needed."""
@@ -202,6 +217,7 @@ class LyapunovSpectrumCallback(Callback):
                 source.watch()
             return
         self._validations += is_fitting(trainer)
+        self._validations_since += 1
         self._begin(due=self.should_measure(trainer), source=source)
 
     def on_validation_batch_end(
@@ -223,6 +239,11 @@ class LyapunovSpectrumCallback(Callback):
             self._prepare(trainer, pl_module).pause()
         elif self._due:
             self._finish(trainer, pl_module)
+        elif self._last.keys() - trainer.callback_metrics.keys():
+            # After a resumption monitors find the last values, as in the uninterrupted run; logging
+            # them would write them again.
+            last = {key: torch.tensor(value) for key, value in self._last.items()}
+            trainer.callback_metrics.update(last)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch the modules if their inputs are needed."""
@@ -312,19 +333,21 @@ class LyapunovSpectrumCallback(Callback):
         """
         start = time.perf_counter()
         self._measured = {}
-        estimates = None
+        estimates: dict[str, tuple[SpectrumEstimate, float]] = {}
+        failure: Exception | None = None
         source = self._prepare(trainer, pl_module)
         shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
-        # The guard is inside: isolate_rng does not restore when an error passes through it.
-        with isolate_rng(), self._guard(trainer, "measuring"), torch.no_grad():
-            sequences = source.take(trainer, pl_module)
-            with spectrum_progress(shown) as progress:
+        with preserved_generators(), torch.no_grad(), spectrum_progress(shown) as progress:
+            try:
+                sequences = source.take(trainer, pl_module)
                 estimates = estimate_spectra(self._found, sequences, self.settings, progress)
-        if trainer.strategy.reduce_boolean_decision(estimates is not None, all=True):
-            with torch.no_grad():
-                self._measured = combine_processes(self._found, estimates or {}, self.settings)
-        elif estimates is not None:
-            self._reporter.failed(trainer, self._found, "Measuring failed in another process")
+            except Exception as error:
+                failure = error
+        all_well = trainer.strategy.reduce_boolean_decision(failure is None, all=True)
+        with self._guard(trainer, "measuring"), torch.no_grad():
+            if not all_well:
+                raise failure or RuntimeError("it failed in another process")
+            self._measured = combine_processes(self._found, estimates, self.settings)
         source.stop()
         self._seconds = time.perf_counter() - start
 
@@ -340,6 +363,13 @@ class LyapunovSpectrumCallback(Callback):
         values = self._publish(trainer, completed_epochs(trainer))
         if values:
             pl_module.log_dict(values, batch_size=1, sync_dist=trainer.world_size > 1)
+            if is_fitting(trainer):
+                self._last = values
+        self._restart_clock()
+
+    def _restart_clock(self) -> None:
+        """Begin to count the time, and the validations, until the next measurement."""
+        self._validations_since = 0
         self._reporter.pace.restart()
 
     def _publish(self, trainer: Trainer, epoch: float) -> dict[str, float]:
@@ -361,9 +391,9 @@ class LyapunovSpectrumCallback(Callback):
         if not measured:
             return {}
         seconds = self._seconds + time.perf_counter() - start
-        # The first validation comes sooner than the n-th; its cost is not the rule.
-        regular = is_fitting(trainer) and self._validations % self.every_n_validations == 0
-        every = self.every_n_validations if regular and epoch > 0 else None
+        # The first measurement, and one after a resumption, come sooner: their cost is no rule.
+        regular = self._validations_since == self.every_n_validations
+        every = self.every_n_validations if is_fitting(trainer) and regular else None
         scalars = self._reporter.scalars(measured, infixes)
         return scalars | self._reporter.cost(seconds, every)
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 
 from lightning_lyap.capture import DrivingSequences, InputRecorder
+from lightning_lyap.generators import preserved_generators
 
 
 class SequenceSource:
@@ -43,7 +43,7 @@ class SequenceSource:
         self._offered: tuple[Tensor, ...] | None = None
         datamodule: Any = getattr(trainer, "datamodule", None)
         if hasattr(datamodule, "lyapunov_sequences"):
-            with isolate_rng():
+            with preserved_generators():
                 batch = datamodule.lyapunov_sequences(num_sequences, num_steps)
             rows = slice(trainer.global_rank, None, trainer.world_size)
             self._offered = tuple(part[rows] for part in _tensors(batch, num_sequences))

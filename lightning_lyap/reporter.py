@@ -51,6 +51,25 @@ class SpectrumReporter:
         self._folder: Path | None = None
         self._warned: set[str] = set()
 
+    def load(self, states: Mapping[str, dict[str, Any]]) -> None:
+        """Go on with the histories of a checkpoint.
+
+        Args:
+            states: What `SpectrumHistory.state_dict` returned, by module.
+        """
+        self.histories.clear()
+        for module, state in states.items():
+            history = self.history(module)
+            expected = history.settings
+            history.load_state_dict(state)
+            if history.settings != expected:
+                self.warn_once(
+                    "settings",
+                    f"The spectra of {module!r} in the checkpoint were measured with "
+                    f"{history.settings}, those to come will be with {expected}: one history will "
+                    "hold both.",
+                )
+
     def open(self, trainer: Trainer) -> None:
         """Ask where files go; every process must ask.
 

@@ -312,11 +312,13 @@ def _full_precision(device_type: str) -> Iterator[None]:
             finally:
                 torch.set_float32_matmul_precision(before)
             return
+        inherited = getattr(torch.backends, "fp32_precision", None)
         settings = [backend.fp32_precision for backend in backends]
         try:
             for backend in backends:
                 backend.fp32_precision = "ieee"
             yield
         finally:
+            # "none" lets a backend go on following the setting for all of them.
             for backend, setting in zip(backends, settings, strict=True):
-                backend.fp32_precision = setting
+                backend.fp32_precision = "none" if setting == inherited else setting

@@ -40,7 +40,7 @@ def completed_epochs(trainer: Trainer) -> float:
     Returns:
         Epochs; whole ones where the length of an epoch is unknown.
     """
-    if trainer.sanity_checking or not is_fitting(trainer) or not trainer.global_step:
+    if trainer.sanity_checking or not is_fitting(trainer):
         return float(trainer.current_epoch)
     progress = trainer.fit_loop.epoch_loop.batch_progress
     if progress.is_last_batch:

@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,16 @@ def test_generators_gradients_and_modes_survive_a_failure(
     monkeypatch.setattr(callback_module, "estimate_spectra", fail)
     callback = LyapunovSpectrumCallback(on_error=on_error)
     if on_error == "raise":
-        with pytest.raises(RuntimeError, match="broken on purpose"):
-            fit(tmp_path, callback)
+        states = []
+        for callbacks in ([], [callback]):
+            pl.seed_everything(3, workers=True, verbose=False)
+            network = Predictor()
+            with pytest.raises(RuntimeError, match="on purpose") if callbacks else nullcontext():
+                trainer(tmp_path, *callbacks).validate(network, val_loader(), verbose=False)
+            states.append((torch.get_rng_state().tolist(), random.getstate()))
+        assert states[0] == states[1]
+        assert all(parameter.grad is None for parameter in network.parameters())
+        assert not any(module._forward_pre_hooks for module in network.modules())
         return
     witness, expected = Witness(), Witness()
     fit(tmp_path, expected)
@@ -345,6 +354,52 @@ def test_resumed_run_has_the_history_of_the_uninterrupted_one(tmp_path: Path) ->
     assert one.steps == other.steps
     assert torch.equal(one.exponents(), other.exponents())
     assert same_weights(model, expected)
+
+
+@pytest.mark.parametrize("monitor", ["checkpoint", "stopping"])
+def test_monitors_go_on_after_a_resumption_before_the_next_measurement(
+    tmp_path: Path, monitor: str
+) -> None:
+    def callbacks() -> list[pl.Callback]:
+        saver = ModelCheckpoint(tmp_path / "saved", save_last=True)
+        watcher: pl.Callback = ModelCheckpoint(tmp_path / "best", monitor="lyapunov/max")
+        if monitor == "stopping":
+            watcher = EarlyStopping("lyapunov/max", patience=9, check_on_train_epoch_end=False)
+        return [quiet(every_n_validations=4), saver, watcher]
+
+    fit(tmp_path, *callbacks(), max_epochs=2, enable_checkpointing=True)
+    resumed = callbacks()
+    last = str(tmp_path / "saved" / "last.ckpt")
+    fit(tmp_path, *resumed, max_epochs=5, enable_checkpointing=True, ckpt_path=last)
+    assert resumed[0].histories["rnn"].epochs == [0.0, 1.0, 4.0]  # type: ignore[attr-defined]
+
+
+def test_a_callback_used_again_begins_a_new_history(tmp_path: Path) -> None:
+    callback = quiet()
+    fit(tmp_path, callback)
+    fit(tmp_path, callback, max_epochs=1)
+    assert callback.histories["rnn"].epochs == [0.0, 1.0]
+
+
+def test_spectra_measured_otherwise_are_not_mixed_silently(tmp_path: Path) -> None:
+    callback = quiet()
+    fit(tmp_path, callback)
+    with pytest.warns(
+        UserWarning, match="measured with .*'num_steps': 100.* one history will hold"
+    ):
+        quiet(num_steps=5).load_state_dict(callback.state_dict())
+
+
+def test_without_validation_one_warning_says_so(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="No Lyapunov spectra while this network trains"):
+        fit(tmp_path, quiet(), limit_val_batches=0)
+
+
+def test_epochs_are_counted_before_the_first_step_of_an_accumulation(tmp_path: Path) -> None:
+    callback = quiet()
+    settings: dict[str, Any] = {"accumulate_grad_batches": 4, "val_check_interval": 1}
+    fit(tmp_path, callback, max_epochs=1, **settings)
+    assert callback.histories["rnn"].epochs == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
 def test_state_survives_a_checkpoint_that_holds_tensors_and_text_only(tmp_path: Path) -> None:

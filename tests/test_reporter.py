@@ -47,7 +47,15 @@ class Experiment:
 def fake_trainer(folder: Path, **changes: Any) -> Any:
     facts: dict[str, Any] = {
         "state": SimpleNamespace(fn=TrainerFn.FITTING),
-        "fit_loop": SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=7)),
+        "fit_loop": SimpleNamespace(
+            epoch_loop=SimpleNamespace(
+                _batches_that_stepped=7,
+                batch_progress=SimpleNamespace(
+                    is_last_batch=False, current=SimpleNamespace(ready=0)
+                ),
+            )
+        ),
+        "num_training_batches": 4,
         "loggers": [SimpleNamespace(experiment=Experiment())],
         "is_global_zero": True,
         "sanity_checking": False,

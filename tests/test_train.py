@@ -204,10 +204,27 @@ def test_a_killed_run_goes_on_where_it_stopped(text: Path) -> None:
     done = torch.load(last, weights_only=True)["epoch"] + 1
     words.append(f"trainer.max_epochs={done + 2}")
     run(*words, "hydra.run.dir=whole", folder=text.parent)
-    run(*words, f"resume={last}", "hydra.run.dir=resumed", folder=text.parent)
+    run(*words, f"resume={last}", folder=text.parent)
     whole, resumed = (
         SpectrumHistory.load(next((text.parent / name).rglob("spectra.npz")))
-        for name in ("whole", "resumed")
+        for name in ("whole", "killed")
     )
     assert resumed.epochs == whole.epochs == [float(epoch) for epoch in range(done + 3)]
     assert torch.equal(resumed.exponents(), whole.exponents())
+
+
+def test_a_resumed_run_keeps_the_best_epoch_in_its_own_folder(text: Path) -> None:
+    words = [*SMALL, f"task.text={text}"]
+    run(*words, "trainer.max_epochs=3", folder=text.parent)
+    (folder,) = (text.parent / "outputs" / "charrnn").iterdir()
+    (best,) = (folder / "checkpoints").glob("best-*.ckpt")
+    # A ruinous rate makes the epochs after the resumption worse than the best before it.
+    last = folder / "checkpoints" / "last.ckpt"
+    spoiled = torch.load(last, weights_only=True)
+    spoiled["optimizer_states"][0]["param_groups"][0]["lr"] = 10.0
+    spoiled["lr_schedulers"][0]["base_lrs"] = [10.0]
+    torch.save(spoiled, last)
+    said = run(*words, "trainer.max_epochs=5", f"resume={last}", folder=text.parent)
+    assert list((text.parent / "outputs" / "charrnn").iterdir()) == [folder]
+    assert list((folder / "checkpoints").glob("best-*.ckpt")) == [best]
+    assert str(best) in said

@@ -10,8 +10,9 @@ tangent vectors can be had in two ways:
 
 Dense saves ``(G - 1) N^2 K`` multiplications and costs the pass, so it wins once ``(G - 1) K``
 exceeds the number of multiplications that one pass is worth. On CPUs that number was measured at
-about 24 (`benchmarks/tangent_maps.py`): for the four gates of an LSTM the switch lies at K = 8, for
-the three of a GRU at 12, and a single gate is never made dense.
+about 24 (`benchmarks/tangent_maps.py`): for four gates in one sum (LSTM, hidden state) the switch
+lies at K = 8, for three (GRU; the cell state of an LSTM) at 12, and a single gate (vanilla; the
+output gate of a full LSTM) is never made dense.
 """
 
 import torch

