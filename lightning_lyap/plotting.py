@@ -175,7 +175,8 @@ def plot_history(
         bar.set_ticks(ticks, labels=[f"${tick:g}$" for tick in ticks])
         ax.stairs((values > 0).sum(1) + 0.5, edges, baseline=None, color="0.2", linewidth=0.8)
     if when.size <= MAX_LABELS:
-        ax.set_xticks(when, [f"{epoch:g}" for epoch in when])
+        shown = _apart(when)
+        ax.set_xticks(shown, [f"{epoch:g}" for epoch in shown])
     _index_ticks(ax.yaxis, values.shape[1])
     ax.set(xlabel="epochs trained", ylabel=INDEX_LABEL, ylim=(values.shape[1] + 0.5, 0.5))
     _finish(ax, title, f"gray: {NOT_FINITE}" if known.size < values.size else None)
@@ -240,6 +241,23 @@ def _index_ticks(axis: Any, count: int) -> None:
         axis.set_ticks(range(1, count + 1))
     else:
         axis.get_major_locator().set_params(integer=True)
+
+
+def _apart(positions: NDArray[np.float64]) -> list[float]:
+    """Leave out what stands too close to the one before for two labels, but not the last.
+
+    Args:
+        positions: ``[E]``, ascending.
+
+    Returns:
+        Some of them, at least a twentieth of the range apart.
+    """
+    gap = (positions[-1] - positions[0]) / 20
+    kept = [float(positions[-1])]
+    for position in positions[-2::-1]:
+        if kept[-1] - position >= gap:
+            kept.append(float(position))
+    return kept[::-1]
 
 
 def _two_sided_ticks(low: float, high: float) -> NDArray[np.float64]:

@@ -367,3 +367,8 @@ def test_neither_pyplot_nor_a_display_is_used() -> None:
     command, root = [sys.executable, "-c", WITHOUT_PYPLOT], Path(__file__).parents[1]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.stdout == "done\n", done.stderr
+
+
+def test_labels_of_epochs_that_stand_close_do_not_overlap() -> None:
+    _, ax = plot_history(torch.tensor([0.0, 1.0, 14.0, 28.0, 42.0, 56.0]), torch.zeros(6, 3))
+    assert ax.get_xticks().tolist() == [1.0, 14.0, 28.0, 42.0, 56.0]
