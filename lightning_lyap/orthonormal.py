@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 # How far a stretch must stand out from the estimated rounding error to count as resolved.
-MARGIN = 10.0
+MARGIN = 3.0
 # Rows that differ by less than this factor are left in place: the errors it could cost stay below
 # 1e-4 in float32, and sorting takes a sixth of the time of the factorization.
 GRADED = 1e3
@@ -44,7 +44,7 @@ def orthonormalize(basis: Tensor) -> Orthonormalization:
     again.
 
     Errors of relative size eps in the rows change ``R_ii`` by about ``eps sum_j |q_ji| |row_j|``. A
-    stretch is resolved if it exceeds ten times that: what is smaller is the remainder of a
+    stretch is resolved if it exceeds three times that: what is smaller is the remainder of a
     cancellation, and may be noise.
 
     Args:
