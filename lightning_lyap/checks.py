@@ -27,14 +27,14 @@ def check_count(name: str, value: Any, minimum: int) -> None:
 
 
 def check_settings(
-    num_exponents: int | None, warmup_steps: int, orthonormalize_every: int, seed: int = 0
+    num_exponents: int | None, warmup_steps: int, orthonormalize_every: Any, seed: int = 0
 ) -> None:
     """Check the estimator's settings that do not depend on its inputs.
 
     Args:
         num_exponents: K, at least 1, or None.
         warmup_steps: At least 0.
-        orthonormalize_every: At least 1.
+        orthonormalize_every: At least 1, or ``"auto"``.
         seed: At least 0.
 
     Raises:
@@ -44,7 +44,14 @@ def check_settings(
     if num_exponents is not None:
         check_count("num_exponents", num_exponents, 1)
     check_count("warmup_steps", warmup_steps, 0)
-    check_count("orthonormalize_every", orthonormalize_every, 1)
+    if isinstance(orthonormalize_every, str):
+        if orthonormalize_every != "auto":
+            raise ValueError(
+                "Expected `orthonormalize_every` to be an int or 'auto', "
+                f"but got {orthonormalize_every!r}."
+            )
+    else:
+        check_count("orthonormalize_every", orthonormalize_every, 1)
     check_count("seed", seed, 0)
 
 
@@ -141,15 +148,16 @@ def _check_lengths(inputs: Tensor, lengths: Tensor | list[int] | None, warmup_st
 
 
 def check_basis(
-    basis: Tensor, batch_size: int, tangent_size: int, num_exponents: int | None
+    basis: Tensor, batch_size: int, block_size: int, num_vectors: int | None, num_blocks: int = 1
 ) -> Tensor:
     """Check a given basis.
 
     Args:
-        basis: ``[B, N, K]``.
+        basis: ``[B, N, K]``: the bases of the blocks, ``[B, N / blocks, K]``, on top of each other.
         batch_size: B.
-        tangent_size: N.
-        num_exponents: K, or None to take it from the basis.
+        block_size: N / blocks.
+        num_vectors: K, or None to take it from the basis.
+        num_blocks: Blocks that the tangent map does not mix.
 
     Returns:
         The basis.
@@ -160,14 +168,15 @@ def check_basis(
     """
     if not isinstance(basis, Tensor):
         raise TypeError(f"Expected `initial_basis` to be a tensor, but got {type(basis).__name__}.")
-    shape = tuple(basis.shape)
-    count = num_exponents or (shape[-1] if shape else 0)
-    if shape != (batch_size, tangent_size, count) or not 1 <= count <= tangent_size:
+    shape, tangent_size = tuple(basis.shape), block_size * num_blocks
+    count = num_vectors or (shape[-1] if shape else 0)
+    if shape != (batch_size, tangent_size, count) or not 1 <= count <= block_size:
         raise ValueError(
             f"Expected `initial_basis` of shape ({batch_size}, {tangent_size}, "
-            f"{num_exponents or 'K'}) with 1 <= K <= {tangent_size}, but got {shape}."
+            f"{num_vectors or 'K'}) with 1 <= K <= {block_size}, but got {shape}."
         )
-    gram = basis.double().mT @ basis.double()
+    blocks = basis.double().unflatten(1, (num_blocks, block_size))
+    gram = blocks.mT @ blocks
     if not torch.allclose(gram, torch.eye(count, dtype=gram.dtype, device=gram.device), atol=1e-3):
         raise ValueError(
             "Expected `initial_basis` with orthonormal columns, but they are not. Pass the "

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_lyap.certificate import Certificate
 from lightning_lyap.measures import SpectrumMeasures, measure_spectrum
 
 
@@ -25,6 +26,8 @@ class MeanSpectrum:
         resolved: Whether every stretch that entered the exponent stood out from the rounding noise
             of its factorization, ``[K]``, bool; see `orthonormalize`. What is not resolved is noise
             at best (or exactly ``-inf``) and wants float64 or a smaller ``orthonormalize_every``.
+        rounding_errors: Bounds of the rounding errors, ``[K]``, nats per step; what is lost by the
+            interval between factorizations is part of them. See `orthonormalize`.
         num_sequences: Number of sequences averaged over.
         tangent_size: N, the dimension of the tangent space.
     """
@@ -33,6 +36,7 @@ class MeanSpectrum:
     std: Tensor
     standard_errors: Tensor
     resolved: Tensor
+    rounding_errors: Tensor
     num_sequences: int
     tangent_size: int
 
@@ -61,9 +65,12 @@ class SpectrumEstimate(MeanSpectrum):
             no part in the means.
         steps: Steps counted per sequence, without warm-up, ``[B]``, int64.
         order: Index of each exponent in the order in which the basis vectors came, ``[K]``.
+        layer: With ``layers="union"`` the layer each exponent belongs to, from 0, ``[K]``, int64;
+            else None.
         final_state: The state after the last step, in the form `lyapunov_spectrum` takes.
         final_basis: The orthonormal basis after the last step, ``[B, N, K]``.
         block_ends: Steps counted after each orthonormalization, ``[M]``, int64.
+        certificate: Checks of identities the estimate must obey.
         log_stretches: ``[M, B, K]``, nats per block, in the order of the mean, or None if not kept.
     """
 
@@ -71,9 +78,11 @@ class SpectrumEstimate(MeanSpectrum):
     valid: Tensor
     steps: Tensor
     order: Tensor
+    layer: Tensor | None
     final_state: Any
     final_basis: Tensor
     block_ends: Tensor
+    certificate: Certificate
     log_stretches: Tensor | None = None
 
     def running_exponents(self) -> Tensor:
@@ -106,12 +115,14 @@ class SpectrumSums:
     Attributes:
         total: Sum of the exponents, ``[K]``, float64, in the order of the basis vectors.
         squares: Sum of their squares, ``[K]``, float64.
+        rounding: Sum of the bounds of their rounding errors, ``[K]``, float64.
         unresolved: Number of sequences or batches in which an exponent was not resolved, ``[K]``.
         count: Number of sequences.
     """
 
     total: Tensor
     squares: Tensor
+    rounding: Tensor
     unresolved: Tensor
     count: int
 
@@ -126,6 +137,7 @@ class SpectrumSums:
             >>> SpectrumSums(
             ...     total=torch.tensor([4.0]),
             ...     squares=torch.tensor([10.0]),
+            ...     rounding=torch.tensor([0.0]),
             ...     unresolved=torch.tensor([0]),
             ...     count=2,
             ... ).mean()
@@ -139,22 +151,26 @@ class SpectrumSums:
         variance = (self.squares - self.count * mean.square()).clamp(min=0) / (self.count - 1)
         return mean, torch.where(mean.isfinite(), variance.sqrt(), math.nan)
 
-    def sorted_mean(self, tangent_size: int) -> tuple[MeanSpectrum, Tensor]:
+    def sorted_mean(
+        self, tangent_size: int, num_exponents: int | None = None
+    ) -> tuple[MeanSpectrum, Tensor]:
         """Sort the mean spectrum, once.
 
         Args:
             tangent_size: N.
+            num_exponents: K; the largest ones are taken. None takes all there are.
 
         Returns:
             The mean spectrum, and the index each of its exponents had before sorting, ``[K]``.
         """
         mean, std = self.mean()
-        order = mean.argsort(descending=True, stable=True)
+        order = mean.argsort(descending=True, stable=True)[:num_exponents]
         spectrum = MeanSpectrum(
             exponents=mean[order],
             std=std[order],
             standard_errors=std[order] / math.sqrt(max(self.count, 1)),
             resolved=((self.unresolved == 0) & mean.isfinite())[order],
+            rounding_errors=(self.rounding / max(self.count, 1))[order],
             num_sequences=self.count,
             tangent_size=tangent_size,
         )

@@ -50,6 +50,7 @@ class LyapunovSpectrum(Metric):
 
     total: Tensor
     squares: Tensor
+    rounding: Tensor
     unresolved: Tensor
     count: Tensor
     tangent_size: Tensor
@@ -77,6 +78,7 @@ class LyapunovSpectrum(Metric):
         shape = () if num_exponents is None else (num_exponents,)
         self.add_state("total", torch.zeros(shape, dtype=torch.float64), "sum")
         self.add_state("squares", torch.zeros(shape, dtype=torch.float64), "sum")
+        self.add_state("rounding", torch.zeros(shape, dtype=torch.float64), "sum")
         self.add_state("unresolved", torch.zeros(shape, dtype=torch.int64), "sum")
         self.add_state("count", torch.tensor(0), "sum")
         self.add_state("tangent_size", torch.tensor(0), "max")
@@ -125,6 +127,8 @@ class LyapunovSpectrum(Metric):
         counted = estimate.per_sequence[estimate.valid][:, back].to(self.device)
         self.total = self.total + counted.sum(0)
         self.squares = self.squares + counted.square().sum(0)
+        rounding = estimate.rounding_errors[back].to(self.device)
+        self.rounding = self.rounding + rounding * counted.shape[0]
         unresolved = ~estimate.resolved[back] & estimate.valid.any()
         self.unresolved = self.unresolved + unresolved.long().to(self.device)
         self.count = self.count + counted.shape[0]
@@ -171,6 +175,7 @@ class LyapunovSpectrum(Metric):
         sums = SpectrumSums(
             total=self.total.reshape(-1),
             squares=self.squares.reshape(-1),
+            rounding=self.rounding.reshape(-1),
             unresolved=self.unresolved.reshape(-1),
             count=int(self.count),
         )
@@ -180,7 +185,7 @@ class LyapunovSpectrum(Metric):
     def mean_spectrum(self) -> MeanSpectrum:
         """Return what `compute` returns as a spectrum with its statistics."""
         values = self.compute()
-        vectors = ("exponents", "std", "standard_errors", "resolved")
+        vectors = ("exponents", "std", "standard_errors", "resolved", "rounding_errors")
         return MeanSpectrum(
             **{name: values[name].reshape(-1) for name in vectors},
             num_sequences=int(values["num_sequences"]),

@@ -10,6 +10,10 @@ from torch import Tensor
 
 # How far a stretch must stand out from the estimated rounding error to count as resolved.
 MARGIN = 3.0
+# Bound of the error of a log-stretch in units of its condition, and samples to estimate that.
+# Measured on blocks of small random networks and of a trained LSTM-512: 99 % of errors below 1 to 2
+# of these units, the largest at 3 to 6.
+SAFETY, SAMPLES = 4.0, 4
 # Rows that differ by less than this factor are left in place: the errors it could cost stay below
 # 1e-4 in float32, and sorting takes a sixth of the time of the factorization.
 GRADED = 1e3
@@ -22,11 +26,14 @@ class Orthonormalization(NamedTuple):
         basis: Q, orthonormal columns, ``[B, N, K]``.
         log_stretch: ``log R_ii``, ``[B, K]``, nats, float64; ``-inf`` for a zero column.
         resolved: Which stretches stand out from the rounding noise, ``[B, K]``, bool.
+        rounding_error: Bound of the error of each log-stretch, ``[B, K]``, nats, float64; 0 for a
+            zero column.
     """
 
     basis: Tensor
     log_stretch: Tensor
     resolved: Tensor
+    rounding_error: Tensor
 
 
 def orthonormalize(basis: Tensor) -> Orthonormalization:
@@ -47,11 +54,16 @@ def orthonormalize(basis: Tensor) -> Orthonormalization:
     stretch is resolved if it exceeds three times that: what is smaller is the remainder of a
     cancellation, and may be noise.
 
+    The error of ``log R_ii`` is, to first order, ``sum_k (q_i^T E a_k) (R^-1)_ki`` for an error E
+    of the columns a_k, so about ``eps |diag(|a_k|) R^-1 e_i|``: the condition of column i among
+    those before it. For rows sorted by size E is of the size of the rows. Four times that is given
+    as the bound of the error; a stretch with a bound above 1 is not resolved either.
+
     Args:
         basis: Tangent vectors as columns, ``[B, N, K]`` with ``K <= N``, float32 or float64.
 
     Returns:
-        Q, the log-stretches, and which of them are resolved.
+        Q, the log-stretches, which of them are resolved, and bounds of their errors.
 
     Example:
         >>> orthonormalize(torch.diag(torch.tensor([-2.0, 1.0]))[None]).log_stretch
@@ -64,7 +76,8 @@ def orthonormalize(basis: Tensor) -> Orthonormalization:
     # The largest entry stands for a row's norm: squares would underflow below 1e-19.
     sizes = basis.abs().amax(-1)
     graded = sizes.amin(-1) * GRADED < sizes.amax(-1)
-    if bool(graded.any()):
+    any_graded = bool(graded.any())
+    if any_graded:
         in_place = torch.arange(basis.shape[-2], device=basis.device)
         order = torch.where(graded[:, None], sizes.argsort(dim=-1, descending=True), in_place)
         sizes = sizes.gather(-1, order)
@@ -75,13 +88,54 @@ def orthonormalize(basis: Tensor) -> Orthonormalization:
         q, r = _factor(basis)
         q_in_order = q
     norms = basis.shape[-1] ** 0.5 * sizes
-    error = torch.finfo(basis.dtype).eps * (q.abs().mT @ norms.unsqueeze(-1)).squeeze(-1)
+    eps = torch.finfo(basis.dtype).eps
+    error = eps * (q.abs().mT @ norms.unsqueeze(-1)).squeeze(-1)
     diagonal = r.diagonal(dim1=-2, dim2=-1)
     signs = torch.where(diagonal < 0, -1.0, 1.0).to(basis.dtype)
     stretch = diagonal.abs()
+    bound = SAFETY * eps * _condition(r if not any_graded else r.double())
+    if any_graded:
+        bound = torch.where(graded[:, None], bound * _share_of_rows(q, sizes), bound)
+    bound = torch.where(stretch == 0, 0.0, bound)
     return Orthonormalization(
-        q_in_order * signs.unsqueeze(-2), stretch.double().log(), stretch > MARGIN * error
+        q_in_order * signs.unsqueeze(-2),
+        stretch.double().log(),
+        (stretch > MARGIN * error) & (bound < 1),
+        bound,
     )
+
+
+def _condition(r: Tensor) -> Tensor:
+    """Estimate ``|diag(|a_k|) R^-1 e_i|``, the condition of each column among those before it.
+
+    Its square is the mean of ``(R^-T (z |a|))_i^2`` over random signs z; four samples are taken.
+
+    Args:
+        r: ``[B, K, K]``, upper triangular; its columns are as long as those of the basis, a_k.
+
+    Returns:
+        ``[B, K]``, float64.
+    """
+    generator = torch.Generator().manual_seed(0)
+    signs = 2 * torch.randint(2, (r.shape[-1], SAMPLES), generator=generator, device="cpu") - 1
+    lengths = torch.linalg.vector_norm(r, dim=-2).unsqueeze(-1)
+    samples = torch.linalg.solve_triangular(r.mT, lengths * signs.to(r), upper=False)
+    return samples.double().square().mean(-1).sqrt()
+
+
+def _share_of_rows(q: Tensor, sizes: Tensor) -> Tensor:
+    """Tell how large the rows are that a column of Q lies in, relative to all rows.
+
+    Args:
+        q: ``[B, N, K]``.
+        sizes: Sizes of the rows, ``[B, N]``.
+
+    Returns:
+        ``sqrt(N sum_j q_ji^2 s_j^2 / sum_j s_j^2)``, ``[B, K]``, float64; 1 for rows of one size.
+    """
+    squares = sizes.double().square().unsqueeze(-1)
+    weighted = (q.double().square().mT @ squares).squeeze(-1)
+    return (q.shape[-2] * weighted / squares.sum(-2)).sqrt()
 
 
 def _factor(basis: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_lyap.certificate import FORWARD_STEPS, Certificate, Check, forward_check
 from lightning_lyap.checks import check_basis, check_inputs, check_settings
-from lightning_lyap.dynamics import Dynamics, StateChoice, as_dynamics
-from lightning_lyap.dynamics.base import State
+from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, as_dynamics, uncouple
+from lightning_lyap.dynamics.base import num_blocks
 from lightning_lyap.estimate import SpectrumEstimate, SpectrumSums
-from lightning_lyap.orthonormal import orthonormalize, random_orthonormal_basis
-
-Progress = Callable[[int, int], None]
+from lightning_lyap.interval import AutoInterval, FixedInterval, Interval, Schedule
+from lightning_lyap.orthonormal import random_orthonormal_basis
+from lightning_lyap.trajectories import Progress, Trajectories
 
 
 @torch.no_grad()
@@ -26,8 +27,9 @@ def lyapunov_spectrum(
     initial_basis: Tensor | None = None,
     num_exponents: int | None = None,
     warmup_steps: int = 0,
-    orthonormalize_every: int = 1,
+    orthonormalize_every: Interval = 1,
     state: StateChoice = "full",
+    layers: LayerChoice = "joint",
     lengths: Tensor | list[int] | None = None,
     dtype: torch.dtype | None = None,
     seed: int = 0,
@@ -64,10 +66,18 @@ def lyapunov_spectrum(
             but are not counted (Algorithm 2). Default 0 (Algorithm 1).
         orthonormalize_every: Steps between factorizations, the paper's T_ON. Default 1
             (Algorithm 1). Large intervals lose the trailing exponents to rounding; see
-            `SpectrumEstimate.resolved`.
+            `SpectrumEstimate.resolved`. ``"auto"``: as many as keep the rounding errors within
+            1e-3 (float32) or 1e-6 (float64) nats per step, but for the last sixteenth of a complete
+            spectrum; see `AutoInterval`. What does not keep it is not resolved.
         state: For LSTMs, ``"full"`` linearizes the map of (h, c), 2H exponents per layer;
             ``"hidden"`` is the paper's dh'/dh with c held fixed, H per layer (App. B.1). They
             differ a lot: with a forget bias of 3, -0.05 against -3.9.
+        layers: ``"joint"`` takes a stack of layers as one system, with its block lower-triangular
+            tangent map (App. B). ``"union"`` takes each layer with a basis of its own: the union of
+            the layers' spectra, which is the same in the limit of long sequences, L^2 times
+            cheaper, and each exponent tells its layer. Over a finite sequence they differ where
+            exponents of different layers lie closer than about 1/T: the joint basis has not told
+            them apart yet, so it gives values in between. The sums of all N agree at any length.
         lengths: Length of each sequence, ``[B]``, for padded inputs; padding is never read.
             Default: T for all.
         dtype: ``torch.float32`` or ``torch.float64``. Default: the dynamics' own, float32 for
@@ -100,176 +110,141 @@ def lyapunov_spectrum(
         and 2. Benettin et al. (1980), Meccanica 15, 9-20.
     """
     check_settings(num_exponents, warmup_steps, orthonormalize_every, seed)
-    system = as_dynamics(dynamics, initial_state, state, dtype)
+    system = uncouple(as_dynamics(dynamics, initial_state, state, dtype), layers)
     ends = check_inputs(system, dynamics, inputs, lengths, warmup_steps, dtype)
     with _full_precision(system.device.type):
         current = system.initial_state(initial_state, inputs.shape[0])
         basis = _starting_basis(system, inputs.shape[0], num_exponents, initial_basis, seed)
-        run = _Run(system, current, basis, ends, warmup_steps, keep_log_stretches)
-        run.go(system.drive(inputs.detach().to(system.device)), orthonormalize_every, progress)
-    return run.estimate()
+        schedule = _schedule(orthonormalize_every, system, basis)
+        run = Trajectories(system, current, basis, ends, warmup_steps, schedule, keep_log_stretches)
+        run.go(system.drive(inputs.detach().to(system.device)), progress)
+        first = inputs[:, : min(FORWARD_STEPS, int(ends.min()))]
+        states = forward_check(dynamics, system, first, initial_state)
+    return _estimate(run, num_exponents, states)
 
 
-class _Run:
-    """Trajectories, their bases and the stretches measured so far.
+def _schedule(every: Interval, system: Dynamics, basis: Tensor) -> Schedule:
+    """Turn the interval asked for into a schedule.
 
     Args:
+        every: Steps between factorizations, or ``"auto"``.
         system: The dynamics.
-        state: Tensors ``[B, ...]``.
-        basis: ``[B, N, K]``.
-        ends: Length of each sequence, ``[B]``, on the CPU.
-        warmup_steps: Steps that are not counted.
-        keep: Whether to keep the log-stretches of every block.
+        basis: The basis to start from, ``[B, N, k]``.
+
+    Returns:
+        The schedule.
     """
+    if every == "auto":
+        columns = basis.shape[2] * num_blocks(system)
+        return AutoInterval(columns, system.tangent_size, system.dtype)
+    return FixedInterval(every)
 
-    def __init__(
-        self,
-        system: Dynamics,
-        state: State,
-        basis: Tensor,
-        ends: Tensor,
-        warmup_steps: int,
-        keep: bool,
-    ) -> None:
-        self._system = system
-        self._state = state
-        self._basis = basis
-        self._ends = ends
-        self._warmup_steps = warmup_steps
-        self._keep = keep
-        shape = (basis.shape[0], basis.shape[2])
-        self._sums = torch.zeros(shape, dtype=torch.float64, device=basis.device)
-        self._resolved = torch.ones(shape, dtype=torch.bool, device=basis.device)
-        self._stretches: list[Tensor] = []
-        self._block_ends: list[int] = []
 
-    def go(self, drive: Tensor, every: int, progress: Progress | None) -> None:
-        """Run over all steps.
+def _estimate(
+    run: Trajectories, num_exponents: int | None, states: Check | None
+) -> SpectrumEstimate:
+    """Take the means over sequences, sort them once, and certify them.
 
-        Args:
-            drive: ``[T, B, ...]``.
-            every: Steps between factorizations.
-            progress: Called after every step.
-        """
-        total = int(self._ends.max())
-        block_start = 0
-        for t in range(total):
-            self._advance(drive[t], self._running(t))
-            done = t + 1
-            phase = done if done <= self._warmup_steps else done - self._warmup_steps
-            if phase % every == 0 or done in (self._warmup_steps, total):
-                self._close_block(self._running(block_start), done)
-                block_start = done
-            if progress is not None:
-                progress(done, total)
+    Args:
+        run: The trajectories at their end.
+        num_exponents: K or None.
+        states: Check of the first states, or None.
 
-    def _running(self, t: int) -> Tensor | None:
-        """Return the indices of the sequences that have a step t, ``[b]``; None means all."""
-        running = self._ends > t
-        return None if running.all() else running.nonzero()[:, 0].to(self._basis.device)
-
-    def _advance(self, drive: Tensor, running: Tensor | None) -> None:
-        """Advance the running sequences by one step.
-
-        Args:
-            drive: ``[B, ...]``.
-            running: Indices of the running sequences, or None for all.
-        """
-        if running is None:
-            self._state, tangent = self._system.step(drive, self._state)
-            self._basis = tangent(self._basis)
-            return
-        part = tuple(tensor[running] for tensor in self._state)
-        part, tangent = self._system.step(drive[running], part)
-        moved = tangent(self._basis[running])
-        self._state = tuple(
-            whole.index_copy(0, running, new) for whole, new in zip(self._state, part, strict=True)
-        )
-        self._basis = self._basis.index_copy(0, running, moved)
-
-    def _close_block(self, moved: Tensor | None, done: int) -> None:
-        """Orthonormalize the bases that moved in this block and count their stretches.
-
-        Args:
-            moved: Indices of the sequences that moved, or None for all.
-            done: Steps done, warm-up included.
-        """
-        q, log_stretch, resolved = orthonormalize(
-            self._basis if moved is None else self._basis[moved]
-        )
-        self._basis = q if moved is None else self._basis.index_copy(0, moved, q)
-        if done <= self._warmup_steps:
-            return
-        if moved is not None:
-            log_stretch = torch.zeros_like(self._sums).index_copy(0, moved, log_stretch)
-            resolved = torch.ones_like(self._resolved).index_copy(0, moved, resolved)
-        self._sums += log_stretch
-        self._resolved &= resolved
-        self._block_ends.append(done - self._warmup_steps)
-        if self._keep:
-            self._stretches.append(log_stretch)
-
-    def estimate(self) -> SpectrumEstimate:
-        """Take the means over sequences and sort them, once."""
-        steps = (self._ends - self._warmup_steps).to(self._sums.device)
-        per_sequence = self._sums / steps.unsqueeze(-1)
-        valid = ~(per_sequence.isnan() | per_sequence.isposinf()).any(-1)
-        for tensor in self._state:
-            valid &= tensor.isfinite().flatten(1).all(-1)
-        _warn_if_invalid(valid)
-        counted = per_sequence[valid]
-        sums = SpectrumSums(
-            total=counted.sum(0),
-            squares=counted.square().sum(0),
-            unresolved=(~self._resolved[valid]).sum(0),
-            count=counted.shape[0],
-        )
-        spectrum, order = sums.sorted_mean(self._system.tangent_size)
-        return SpectrumEstimate(
-            **vars(spectrum),
-            per_sequence=per_sequence[:, order],
-            valid=valid,
-            steps=steps,
-            order=order,
-            final_state=self._system.export_state(self._state),
-            final_basis=self._basis,
-            block_ends=torch.tensor(self._block_ends, device=self._sums.device),
-            log_stretches=torch.stack(self._stretches)[..., order] if self._keep else None,
-        )
+    Returns:
+        The estimate.
+    """
+    per_sequence = run.sums / run.steps.unsqueeze(-1)
+    rounding = run.rounding / run.steps.unsqueeze(-1)
+    valid = ~(per_sequence.isnan() | per_sequence.isposinf()).any(-1)
+    for tensor in run.state:
+        valid &= tensor.isfinite().flatten(1).all(-1)
+    _warn_if_invalid(valid)
+    resolved = run.resolved
+    if run.tolerance is not None:
+        resolved = resolved & (rounding[valid].mean(0) <= run.tolerance)
+    counted = per_sequence[valid]
+    sums = SpectrumSums(
+        total=counted.sum(0),
+        squares=counted.square().sum(0),
+        rounding=rounding[valid].sum(0),
+        unresolved=(~resolved[valid]).sum(0),
+        count=counted.shape[0],
+    )
+    spectrum, order = sums.sorted_mean(run.system.tangent_size, num_exponents)
+    known = spectrum.rounding_errors[spectrum.resolved]
+    certificate = Certificate(
+        **run.inspector.found,
+        states=states,
+        rounding_error=known.max().item() if known.numel() else None,
+        num_factorizations=len(run.block_ends),
+        num_redone=run.redone,
+    )
+    _warn_if_faulty(certificate)
+    stretches = torch.stack(run.stretches)[..., order] if run.stretches else None
+    return SpectrumEstimate(
+        **vars(spectrum),
+        per_sequence=per_sequence[:, order],
+        valid=valid,
+        steps=run.steps,
+        order=order,
+        layer=order // run.basis.shape[2] if num_blocks(run.system) > 1 else None,
+        final_state=run.system.export_state(run.state),
+        final_basis=run.basis,
+        block_ends=torch.tensor(run.block_ends, device=run.sums.device),
+        log_stretches=stretches,
+        certificate=certificate,
+    )
 
 
 def _starting_basis(
     system: Dynamics, batch_size: int, num_exponents: int | None, given: Tensor | None, seed: int
 ) -> Tensor:
-    """Take the given basis, the identity, or a random one.
+    """Take the given basis, the identity, or a random one, for each block of the tangent space.
 
     Args:
         system: The dynamics.
         batch_size: B.
         num_exponents: K or None.
-        given: ``[B, N, K]`` or None.
+        given: ``[B, N, k]`` or None.
         seed: Of the random basis.
 
     Returns:
-        ``[B, N, K]``.
+        ``[B, N, k]``; k is K or the size of a block, if that is smaller.
 
     Raises:
         ValueError: If K exceeds N or the given basis has the wrong shape.
     """
-    size, dtype, device = system.tangent_size, system.dtype, system.device
-    if given is not None:
-        return check_basis(given, batch_size, size, num_exponents).to(device, dtype)
-    count = size if num_exponents is None else num_exponents
-    if count > size:
+    blocks, dtype, device = num_blocks(system), system.dtype, system.device
+    size = system.tangent_size // blocks
+    if num_exponents is not None and num_exponents > system.tangent_size:
         raise ValueError(
-            f"Expected `num_exponents` of at most {size}, the size of the tangent space, "
-            f"but got {count}."
+            f"Expected `num_exponents` of at most {system.tangent_size}, the size of the tangent "
+            f"space, but got {num_exponents}."
         )
-    if count == size:
+    count = None if num_exponents is None else min(num_exponents, size)
+    if given is not None:
+        return check_basis(given, batch_size, size, count, blocks).to(device, dtype)
+    if count is None or count == size:
         basis = torch.eye(size, dtype=dtype, device=device)
     else:
         basis = random_orthonormal_basis(size, count, seed, dtype, device)
-    return basis.expand(batch_size, -1, -1)
+    return basis.repeat(blocks, 1).expand(batch_size, -1, -1)
+
+
+def _warn_if_faulty(certificate: Certificate) -> None:
+    """Warn once if the estimate fails a check.
+
+    Args:
+        certificate: What the checks found.
+    """
+    if not certificate.passed:
+        warnings.warn(
+            f"The Lyapunov spectrum fails its certificate: {'; '.join(certificate.failures)}. "
+            "Don't trust it. A subclass with a forward pass of its own must be measured by a step "
+            "function; anything else is an error of this package: please report it.",
+            RuntimeWarning,
+            stacklevel=5,
+        )
 
 
 def _warn_if_invalid(valid: Tensor) -> None:

@@ -14,15 +14,28 @@ import lightning_lyap
 
 ROOT = Path(lightning_lyap.__file__).parents[1]
 PACKAGE = "lightning_lyap"
-MATHEMATICS = {"orthonormal", "measures", "dynamics", "checks", "estimate", "spectrum"}
+MATHEMATICS = {
+    "orthonormal",
+    "measures",
+    "dynamics",
+    "certificate",
+    "interval",
+    "trajectories",
+    "checks",
+    "estimate",
+    "spectrum",
+}
 # Room -> the rooms it may look into.
 SIGHT = {
     "_version": set[str](),
     "orthonormal": set[str](),
     "measures": set[str](),
+    "certificate": {"dynamics", "orthonormal"},
+    "interval": {"orthonormal"},
+    "trajectories": {"certificate", "dynamics", "interval", "orthonormal"},
     "dynamics": {"dynamics"},
     "checks": {"dynamics"},
-    "estimate": {"measures"},
+    "estimate": {"certificate", "measures"},
     "spectrum": MATHEMATICS,
     "metric": MATHEMATICS | {"plotting"},
     "plotting": MATHEMATICS,

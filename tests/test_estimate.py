@@ -22,6 +22,7 @@ def sums_of(exponents: torch.Tensor, unresolved: list[int] | None = None) -> Spe
     return SpectrumSums(
         total=exponents.sum(0),
         squares=exponents.square().sum(0),
+        rounding=torch.zeros(count, dtype=torch.float64),
         unresolved=torch.tensor(unresolved or [0] * count),
         count=exponents.shape[0],
     )
@@ -87,6 +88,7 @@ def test_sums_of_parts_are_the_sums_of_the_whole() -> None:
     joined = SpectrumSums(
         total=one.total + other.total,
         squares=one.squares + other.squares,
+        rounding=one.rounding + other.rounding,
         unresolved=one.unresolved + other.unresolved,
         count=one.count + other.count,
     )

@@ -35,6 +35,7 @@ def spectrum(
         std=draw[1].abs(),
         standard_errors=torch.where(exponents.isfinite(), draw[2].abs(), math.nan),
         resolved=exponents.isfinite(),
+        rounding_errors=draw[2].abs() / 100,
         num_sequences=num_sequences,
         tangent_size=tangent_size,
     )
@@ -129,6 +130,7 @@ def test_a_failed_spectrum_of_nan_is_kept(tmp_path: Path) -> None:
             std=nan,
             standard_errors=nan,
             resolved=torch.zeros(2, dtype=torch.bool),
+            rounding_errors=nan,
             num_sequences=0,
             tangent_size=2,
         ),

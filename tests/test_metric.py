@@ -21,7 +21,7 @@ from tests.compare import assert_near
 from tests.systems import linear_relu_network, product_step
 
 F64 = torch.float64
-VECTORS = ("exponents", "std", "standard_errors", "resolved")
+VECTORS = ("exponents", "std", "standard_errors", "resolved", "rounding_errors")
 
 
 def sequences(batch: int, steps: int = 12) -> Tensor:

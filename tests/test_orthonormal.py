@@ -14,7 +14,7 @@ from tests.compare import assert_near
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_factorization(size: int, count: int, dtype: torch.dtype) -> None:
     basis = torch.randn(4, size, count, dtype=dtype)
-    q, log_stretch, _ = orthonormalize(basis)
+    q, log_stretch, *_ = orthonormalize(basis)
     tolerance = 100 * torch.finfo(dtype).eps
     assert_near(q.mT @ q, torch.eye(count, dtype=dtype).expand(4, -1, -1), tolerance)
     r = q.mT @ basis
@@ -30,20 +30,20 @@ def test_factorization(size: int, count: int, dtype: torch.dtype) -> None:
 def test_diagonal_is_positive_so_columns_keep_their_side() -> None:
     """Each q has a positive product with its own column: the factorization is unique."""
     basis = torch.randn(10, 6, 4, dtype=torch.float64)
-    q, _, _ = orthonormalize(basis)
+    q, *_ = orthonormalize(basis)
     assert bool(((q * basis).sum(1) > 0).all())
-    again, stretch, _ = orthonormalize(q)
+    again, stretch, *_ = orthonormalize(q)
     assert_near(again, q, 1e-14)
     assert_near(stretch, torch.zeros_like(stretch), 1e-14)
 
 
 def test_natural_logarithm() -> None:
-    _, log_stretch, _ = orthonormalize(torch.diag(torch.tensor([math.e, 1.0, 1 / math.e]))[None])
+    _, log_stretch, *_ = orthonormalize(torch.diag(torch.tensor([math.e, 1.0, 1 / math.e]))[None])
     torch.testing.assert_close(log_stretch[0], torch.tensor([1.0, 0, -1]).double())
 
 
 def test_stretches_of_float32_bases_are_logged_in_float64() -> None:
-    _, log_stretch, _ = orthonormalize(torch.full((1, 1, 1), 3.0))
+    _, log_stretch, *_ = orthonormalize(torch.full((1, 1, 1), 3.0))
     assert float(log_stretch) == pytest.approx(math.log(3), abs=1e-15)
 
 
@@ -60,7 +60,7 @@ def test_zero_columns_go_behind_the_others() -> None:
     basis = torch.zeros(2, 3, 3, dtype=torch.float64)
     basis[0, 0, 1], basis[0, 1, 2] = 1.0, 2.0
     basis[1] = torch.eye(3)
-    q, log_stretch, _ = orthonormalize(basis)
+    q, log_stretch, *_ = orthonormalize(basis)
     assert log_stretch[0].tolist() == [0.0, math.log(2), -math.inf]
     assert log_stretch[1].tolist() == [0, 0, 0]
     identity = torch.eye(3, dtype=torch.float64).expand(2, -1, -1)
@@ -69,15 +69,15 @@ def test_zero_columns_go_behind_the_others() -> None:
 
 def test_a_lost_column_does_not_hide_the_others() -> None:
     """``[[0, 1], [0, 0]]`` stretches one direction by 1 and loses the other."""
-    _, log_stretch, _ = orthonormalize(torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]))
+    _, log_stretch, *_ = orthonormalize(torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]))
     assert log_stretch[0].tolist() == [0, -math.inf]
 
 
 def test_zero_columns_get_an_orthonormal_replacement_that_grows_again() -> None:
-    q, log_stretch, _ = orthonormalize(torch.zeros(2, 4, 3))
+    q, log_stretch, *_ = orthonormalize(torch.zeros(2, 4, 3))
     assert bool((log_stretch == -math.inf).all())
     torch.testing.assert_close(q.mT @ q, torch.eye(3).expand(2, -1, -1))
-    _, log_stretch, _ = orthonormalize(2 * q)
+    _, log_stretch, *_ = orthonormalize(2 * q)
     torch.testing.assert_close(log_stretch, torch.full((2, 3), math.log(2)).double())
 
 
@@ -86,7 +86,7 @@ def test_a_sequence_that_is_not_finite_spoils_no_other(bad: float) -> None:
     basis = torch.randn(3, 4, 4, dtype=torch.float64)
     expected = orthonormalize(basis)
     basis[1, 2, 0] = bad
-    q, log_stretch, _ = orthonormalize(basis)
+    q, log_stretch, *_ = orthonormalize(basis)
     assert not bool(log_stretch[1].isfinite().all())
     for b in (0, 2):
         assert torch.equal(q[b], expected[0][b])
@@ -183,7 +183,7 @@ def test_rows_of_very_different_size_keep_their_accuracy(lowest: float) -> None:
 
 
 def test_large_entries_are_resolved() -> None:
-    _, log_stretch, resolved = orthonormalize(torch.diag(torch.tensor([1e20, 1.0, 1e19]))[None])
+    _, log_stretch, resolved, _ = orthonormalize(torch.diag(torch.tensor([1e20, 1.0, 1e19]))[None])
     expected = torch.tensor([1e20, 1.0, 1e19]).double().log()
     torch.testing.assert_close(log_stretch[0], expected, rtol=1e-6, atol=1e-6)
     assert bool(resolved.all())

@@ -8,23 +8,31 @@ from torch import nn
 
 from lightning_lyap.dynamics.autodiff import AutodiffDynamics
 from lightning_lyap.dynamics.base import Dynamics
+from lightning_lyap.dynamics.stacked import StackedRecurrence
 from lightning_lyap.dynamics.torch_modules import (
+    LAYERS,
     RECURRENT_MODULES,
+    LayerChoice,
     StateChoice,
     check_state,
     check_supported,
     from_torch_module,
 )
+from lightning_lyap.dynamics.uncoupled import UncoupledLayers
 
 __all__ = [
     "RECURRENT_MODULES",
     "AutodiffDynamics",
     "Dynamics",
+    "LayerChoice",
     "StateChoice",
+    "UncoupledLayers",
     "as_dynamics",
+    "check_layers",
     "check_state",
     "check_supported",
     "from_torch_module",
+    "uncouple",
 ]
 
 
@@ -67,3 +75,40 @@ def as_dynamics(
             "but got None: the size of the state can't be known otherwise."
         )
     return AutodiffDynamics(dynamics, initial_state, dtype=dtype)
+
+
+def check_layers(layers: str) -> None:
+    """Refuse words that name no way to take a stack's layers.
+
+    Args:
+        layers: ``"joint"`` or ``"union"``.
+
+    Raises:
+        ValueError: If it is another word.
+    """
+    if layers not in LAYERS:
+        raise ValueError(f"Expected `layers` to be one of {LAYERS}, but got {layers!r}.")
+
+
+def uncouple(system: Dynamics, layers: LayerChoice) -> Dynamics:
+    """Take a stack's layers as one system, or each as its own.
+
+    Args:
+        system: The dynamics.
+        layers: ``"joint"`` for the whole system, ``"union"`` for its diagonal blocks.
+
+    Returns:
+        The dynamics, or its uncoupled layers.
+
+    Raises:
+        ValueError: If ``layers`` is no such word, or the layers of the system are not known.
+    """
+    check_layers(layers)
+    if layers == "joint":
+        return system
+    if not isinstance(system, StackedRecurrence):
+        raise ValueError(
+            "Expected a torch.nn.RNN, GRU or LSTM with `layers='union'`, but got "
+            f"{type(system).__name__}, whose layers are not known. Use `layers='joint'`."
+        )
+    return UncoupledLayers(system)

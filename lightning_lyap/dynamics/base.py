@@ -86,6 +86,51 @@ class Dynamics(Protocol):
         ...
 
 
+@runtime_checkable
+class Certifiable(Protocol):
+    """Dynamics whose tangent map can be checked by what is computed without it."""
+
+    def derivative(self, drive: Tensor, state: State, vector: Tensor) -> Tensor:
+        """Differentiate the step by other means than the tangent map.
+
+        Args:
+            drive: As for `Dynamics.step`.
+            state: ``s_{t-1}``.
+            vector: A tangent vector for each sequence, ``[B, N]``.
+
+        Returns:
+            ``J_t v``, ``[B, N]``.
+        """
+        ...
+
+    def log_abs_det(self, drive: Tensor, state: State) -> Tensor:
+        """Compute ``log |det J_t|`` by other means than the tangent map.
+
+        Args:
+            drive: As for `Dynamics.step`.
+            state: ``s_{t-1}``.
+
+        Returns:
+            ``[B]``, nats, float64.
+        """
+        ...
+
+
+def num_blocks(system: Dynamics) -> int:
+    """Return the number of equal blocks that a tangent map does not mix, one as a rule.
+
+    Dynamics with an attribute ``num_blocks`` larger than 1 have a basis of their own for each
+    block: their tangent vectors are ``[B, N, k]``, the blocks' bases on top of each other.
+
+    Args:
+        system: The dynamics.
+
+    Returns:
+        At least 1.
+    """
+    return int(getattr(system, "num_blocks", 1))
+
+
 class Layer(Protocol):
     """One layer of a recurrent network."""
 
@@ -112,6 +157,18 @@ class Layer(Protocol):
 
         Returns:
             Pre-activations, ``[..., G * H]``.
+        """
+        ...
+
+    def log_abs_det(self, projected: Tensor, state: State) -> Tensor:
+        """Compute ``log |det|`` of the layer's own block without its tangent map.
+
+        Args:
+            projected: Pre-activations from the input, ``[B, G * H]``.
+            state: The layer's own state, tensors ``[B, H]``.
+
+        Returns:
+            ``[B]``, nats, float64.
         """
         ...
 

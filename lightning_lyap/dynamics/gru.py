@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State
+from lightning_lyap.dynamics.determinant import log_abs_det
 from lightning_lyap.dynamics.gates import mix_gates
 from lightning_lyap.dynamics.slopes import sigmoid_slope, tanh_slope
 
@@ -79,3 +80,24 @@ class GRULayer:
             return d_new
 
         return (new,), tangent
+
+    def log_abs_det(self, projected: Tensor, state: State) -> Tensor:
+        """Form the Jacobian of the table of tangent maps entry by entry; see `Layer.log_abs_det`.
+
+        Here the slopes are those of the gates' values, not of their pre-activations.
+        """
+        hidden, weight = state[0].double(), self.weight_hh.double()
+        in_r, in_z, in_n = projected.double().chunk(3, dim=-1)
+        own_r, own_z, own_n = (
+            hidden @ gate.mT + bias
+            for gate, bias in zip(weight, self.bias_hh.double().chunk(3), strict=True)
+        )
+        r, z = torch.sigmoid(in_r + own_r), torch.sigmoid(in_z + own_z)
+        n = torch.tanh(in_n + r * own_n)
+        through_r, through_z, through_n = (
+            slope.unsqueeze(-1) * gate
+            for slope, gate in zip((r * (1 - r) * own_n, z * (1 - z), r), weight, strict=True)
+        )
+        jacobian = torch.diag_embed(z) + (hidden - n).unsqueeze(-1) * through_z
+        jacobian = jacobian + ((1 - z) * (1 - n * n)).unsqueeze(-1) * (through_r + through_n)
+        return log_abs_det(jacobian)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State, stack_rows
+from lightning_lyap.dynamics.determinant import log_abs_det
 from lightning_lyap.dynamics.gates import mix_gates
 from lightning_lyap.dynamics.slopes import sigmoid_slope, tanh_slope
 
@@ -91,6 +92,35 @@ class LSTMLayer:
             return stack_rows([self._read_out_tangent(d_memory), d_new_cell])
 
         return (new_hidden, new_cell), tangent
+
+    def log_abs_det(self, projected: Tensor, state: State) -> Tensor:
+        """Compute the determinant in closed form; see `Layer.log_abs_det`.
+
+        Full, with the rows of c' taken off those of h': ``log |det W_ho|
+        + sum_i log |tanh(c'_i) o_i (1 - o_i)| + sum_i log f_i``, or, with a projection,
+        ``log |det (W_hr diag(tanh(c') o (1 - o)) W_ho)| + sum_i log f_i``. Hidden: the Jacobian of
+        App. B.1 entry by entry.
+        """
+        hidden, cell = (part.double() for part in state)
+        weight = self.weight_hh.double()
+        own = hidden @ weight.flatten(0, 1).mT
+        at_i, at_f, at_g, at_o = (projected.double() + own).chunk(4, dim=-1)
+        i, f, o, g = at_i.sigmoid(), at_f.sigmoid(), at_o.sigmoid(), at_g.tanh()
+        squashed = (f * cell + i * g).tanh()
+        by_o = (squashed * sigmoid_slope(at_o)).unsqueeze(-1) * weight[3]
+        if self.full:
+            block, forget = by_o, torch.nn.functional.logsigmoid(at_f).sum(-1)
+        else:
+            through_gates = (
+                (g * i * (1 - i)).unsqueeze(-1) * weight[0]
+                + (cell * f * (1 - f)).unsqueeze(-1) * weight[1]
+                + (i * (1 - g * g)).unsqueeze(-1) * weight[2]
+            )
+            block = by_o + (o * (1 - squashed * squashed)).unsqueeze(-1) * through_gates
+            forget = torch.zeros_like(f[:, 0])
+        if self.weight_hr is not None:
+            block = self.weight_hr.double() @ block
+        return log_abs_det(block) + forget
 
     def _gates(
         self, which: slice, slopes: Tensor, d_input: Tensor | None, d_hidden: Tensor

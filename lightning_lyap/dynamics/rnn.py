@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State
+from lightning_lyap.dynamics.determinant import log_abs_det
 from lightning_lyap.dynamics.gates import mix_gates
 from lightning_lyap.dynamics.slopes import tanh_slope
 
@@ -67,3 +68,12 @@ class RNNLayer:
             return d_new
 
         return (new,), tangent
+
+    def log_abs_det(self, projected: Tensor, state: State) -> Tensor:
+        """Compute ``log |det W_hh| + sum_i log phi'(a_i)``; see `Layer.log_abs_det`."""
+        activation = (projected + state[0] @ self.weight_hh.mT).double()
+        if self.nonlinearity == "tanh":
+            slopes = tanh_slope(activation)
+        else:
+            slopes = (activation > 0).double()
+        return log_abs_det(self.weight_hh) + slopes.log().sum(-1)

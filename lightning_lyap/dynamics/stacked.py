@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import jvp
 
 from lightning_lyap.dynamics.base import (
     Layer,
@@ -83,14 +84,7 @@ class StackedRecurrence:
 
     def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
         """Advance all layers by one step and linearize the step; see `Dynamics.step`."""
-        arity = len(self.layers[0].state_sizes)
-        new_state: list[Tensor] = []
-        tangents: list[LayerTangent] = []
-        for k, layer in enumerate(self.layers):
-            projected = drive if k == 0 else layer.project(new_state[-arity])
-            layer_state, tangent = layer.step(projected, state[k * arity : (k + 1) * arity])
-            new_state.extend(layer_state)
-            tangents.append(tangent)
+        new_state, tangents = self.step_layers(drive, state)
 
         def push(basis: Tensor) -> Tensor:
             blocks: list[Tensor] = []
@@ -101,4 +95,74 @@ class StackedRecurrence:
                 d_input = blocks[-1][..., : layer.output_size, :]
             return stack_rows(blocks)
 
-        return tuple(new_state), push
+        return new_state, push
+
+    def step_layers(self, drive: Tensor, state: State) -> tuple[State, list[LayerTangent]]:
+        """Advance all layers by one step and linearize each by itself.
+
+        Args:
+            drive: As for `step`.
+            state: Each layer's tensors in turn.
+
+        Returns:
+            The new state, and the tangent map of each layer; see `Layer.step`.
+        """
+        arity = len(self.layers[0].state_sizes)
+        new_state: list[Tensor] = []
+        tangents: list[LayerTangent] = []
+        for k, layer in enumerate(self.layers):
+            projected = drive if k == 0 else layer.project(new_state[-arity])
+            layer_state, tangent = layer.step(projected, state[k * arity : (k + 1) * arity])
+            new_state.extend(layer_state)
+            tangents.append(tangent)
+        return tuple(new_state), tangents
+
+    def derivative(self, drive: Tensor, state: State, vector: Tensor) -> Tensor:
+        """Differentiate the states of `step` by `torch.func.jvp`; see `Certifiable`."""
+        tangents = self.spread_tangent(vector, state)
+        return self.gather_tangent(jvp(lambda *s: self.step(drive, s)[0], state, tangents)[1])
+
+    def log_abs_det(self, drive: Tensor, state: State) -> Tensor:
+        """Add those of the layers, the diagonal blocks; see `Certifiable`."""
+        arity = len(self.layers[0].state_sizes)
+        new_state = self.step(drive, state)[0]
+        total = torch.zeros(drive.shape[0], dtype=torch.float64, device=drive.device)
+        for k, layer in enumerate(self.layers):
+            projected = drive if k == 0 else layer.project(new_state[(k - 1) * arity])
+            total = total + layer.log_abs_det(projected, state[k * arity : (k + 1) * arity])
+        return total
+
+    def spread_tangent(self, vector: Tensor, state: State) -> State:
+        """Lay a tangent vector out like a state, with zeros where the state is held fixed.
+
+        Args:
+            vector: ``[B, N]``.
+            state: Tensors ``[B, H]``.
+
+        Returns:
+            Tensors like those of the state.
+        """
+        parts = iter(vector.split([state[k].shape[1] for k in self._active(state)], dim=-1))
+        active = set(self._active(state))
+        return tuple(
+            next(parts).contiguous() if k in active else torch.zeros_like(tensor)
+            for k, tensor in enumerate(state)
+        )
+
+    def gather_tangent(self, tangents: State) -> Tensor:
+        """Undo `spread_tangent`.
+
+        Args:
+            tangents: Tensors like those of a state.
+
+        Returns:
+            ``[B, N]``.
+        """
+        return torch.cat([tangents[k] for k in self._active(tangents)], dim=-1)
+
+    def _active(self, state: State) -> list[int]:
+        """Return the indices of those tensors of a state that make up the tangent space."""
+        layer = self.layers[0]
+        arity = len(layer.state_sizes)
+        full = layer.tangent_size == sum(layer.state_sizes)
+        return list(range(0, len(state), 1 if full else arity))

@@ -13,7 +13,9 @@ from lightning_lyap.dynamics.stacked import StackedRecurrence
 
 StateChoice: TypeAlias = Literal["full", "hidden"]
 RECURRENT_MODULES = (nn.RNN, nn.GRU, nn.LSTM)
+LayerChoice: TypeAlias = Literal["joint", "union"]
 STATES = ("full", "hidden")
+LAYERS = ("joint", "union")
 
 
 def check_supported(module: nn.RNNBase) -> None:

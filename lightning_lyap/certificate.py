@@ -1,0 +1,283 @@
+"""What can be said for an estimate: identities it must obey, checked on some of its blocks.
+
+The checks use nothing of the tangent maps they check: derivatives come from `torch.func.jvp`,
+volumes from determinants, states from the module's own forward pass.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_lyap.dynamics import Dynamics
+from lightning_lyap.dynamics.base import Certifiable, State, num_blocks
+from lightning_lyap.orthonormal import Orthonormalization, random_orthonormal_basis
+
+# What rounding alone may do to a vector of length one.
+RESIDUALS = {torch.float32: 1e-4, torch.float64: 1e-10}
+# Householder QR loses orthogonality by some eps; this many times sqrt(N) eps is a fault.
+ORTHOGONALITY = 50.0
+# Steps compared with a module's own forward pass, and how many eps they may differ by.
+FORWARD_STEPS = 4
+FORWARD_EPS = 1e3
+
+
+class Check(NamedTuple):
+    """A residual that ought to vanish, and what rounding may make of it.
+
+    Attributes:
+        residual: Not negative.
+        bound: Positive; a larger residual is a fault.
+    """
+
+    residual: float
+    bound: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether rounding explains the residual; NaN fails."""
+        return self.residual <= self.bound
+
+    @property
+    def severity(self) -> float:
+        """The residual in units of its bound, NaN counting as infinite."""
+        return math.inf if math.isnan(self.residual) else self.residual / self.bound
+
+
+def worst(checks: Iterable[Check | None]) -> Check | None:
+    """Return the check with the largest residual in units of its bound.
+
+    Args:
+        checks: Checks of the same identity; None where it was not checked.
+
+    Returns:
+        One of them; None if there is none.
+
+    Example:
+        >>> worst([Check(1e-3, 1.0), None, Check(1e-5, 1e-6)])
+        Check(residual=1e-05, bound=1e-06)
+    """
+    return max((c for c in checks if c is not None), key=lambda c: c.severity, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """How far an estimate is from the identities it must obey.
+
+    Checked are the first, second, fourth, eighth block and so on, all sequences of each; of each
+    identity the worst case is kept. None: it does not exist for these dynamics, or wasn't checked.
+
+    Attributes:
+        sum_rule: ``|sum_i log R_ii - sum_t log |det J_t||`` per step, nats; for complete spectra
+            of torch's recurrent modules. Determinants are had without the tangent map: in closed
+            form (vanilla, full LSTM) or from the Jacobian (GRU, hidden LSTM). The bound is that of
+            the rounding errors; blocks with an unresolved stretch are left out.
+        tangent_map: ``|J v - dF(v)| / max(1, |dF(v)|)`` for a random unit vector v, with dF by
+            automatic differentiation of the states.
+        states: Largest difference between the first states and those of the module's own forward
+            pass, relative to the larger of 1 and the largest state.
+        orthogonality: Largest entry of ``|Q^T Q - I|``.
+        rounding_error: Largest bound of the rounding error of a resolved exponent, nats per step.
+            What is lost by the interval between factorizations is part of it. None if no exponent
+            is resolved.
+        num_factorizations: Factorizations that were counted.
+        num_redone: Factorizations that were taken back because their block was too long.
+    """
+
+    sum_rule: Check | None = None
+    tangent_map: Check | None = None
+    states: Check | None = None
+    orthogonality: Check | None = None
+    rounding_error: float | None = None
+    num_factorizations: int = 0
+    num_redone: int = 0
+
+    @property
+    def checks(self) -> dict[str, Check]:
+        """The checks that were made, by name."""
+        made = {name: getattr(self, name) for name in IDENTITIES}
+        return {name: check for name, check in made.items() if check is not None}
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Say which checks failed and by how much; empty if all is well."""
+        return tuple(
+            f"{name} is off by {check.residual:.2g}, rounding explains {check.bound:.2g}"
+            for name, check in self.checks.items()
+            if not check.passed
+        )
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check that was made holds."""
+        return not self.failures
+
+
+IDENTITIES = ("sum_rule", "tangent_map", "states", "orthogonality")
+
+
+class Inspector:
+    """Checks some blocks of a run: the first, the second, the fourth, the eighth and so on.
+
+    Args:
+        system: The dynamics.
+
+    Attributes:
+        found: The worst check of each identity so far, by name.
+    """
+
+    def __init__(self, system: Dynamics) -> None:
+        self._system = system
+        self._blocks = 0
+        self.found: dict[str, Check] = {}
+
+    def look(self, start: tuple[State, Tensor], drive: Tensor, result: Orthonormalization) -> None:
+        """Check a block in which all sequences moved, if it is one of those to be checked.
+
+        Args:
+            start: State and basis at its start, ``[B, N, k]``.
+            drive: Its steps, ``[d, B, ...]``.
+            result: The factorization at its end.
+        """
+        self._blocks += 1
+        if self._blocks & (self._blocks - 1):
+            return
+        self._check_basis(result.basis)
+        if isinstance(self._system, Certifiable):
+            state, basis = start
+            self._check_tangent(state, drive[0])
+            if num_blocks(self._system) * basis.shape[2] == self._system.tangent_size:
+                self._check_volume(state, drive, result)
+
+    def _keep(self, name: str, residuals: Tensor, bounds: Tensor | float) -> None:
+        """Keep the worst check of an identity.
+
+        Args:
+            name: The identity.
+            residuals: ``[B]``; those not finite belong to sequences that were lost.
+            bounds: ``[B]``, or one for all.
+        """
+        if not isinstance(bounds, Tensor):
+            bounds = torch.full_like(residuals, bounds)
+        known = residuals.isfinite()
+        if bool(known.any()):
+            index = (residuals / bounds).masked_fill(~known, -1.0).argmax()
+            check = Check(residuals[index].item(), bounds[index].item())
+            found = worst([self.found.get(name), check])
+            assert found is not None
+            self.found[name] = found
+
+    def _check_basis(self, basis: Tensor) -> None:
+        """Measure the loss of orthogonality, block by block.
+
+        Args:
+            basis: ``[B, N, k]``.
+        """
+        blocks = basis.unflatten(-2, (num_blocks(self._system), -1))
+        gram = blocks.mT @ blocks
+        unit = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        loss = (gram - unit).abs().flatten(1).amax(-1).double()
+        eps = torch.finfo(basis.dtype).eps
+        self._keep("orthogonality", loss, ORTHOGONALITY * math.sqrt(blocks.shape[-2]) * eps)
+
+    def _check_tangent(self, state: State, drive: Tensor) -> None:
+        """Compare the tangent map with automatic differentiation in one random direction.
+
+        Args:
+            state: State before the step, tensors ``[B, ...]``.
+            drive: The step's, ``[B, ...]``.
+        """
+        system: Any = self._system
+        size, dtype = system.tangent_size, system.dtype
+        vector = random_orthonormal_basis(size, 1, self._blocks, dtype, system.device)
+        vector = vector.expand(drive.shape[0], -1, -1)
+        expected = system.derivative(drive, state, vector[..., 0]).double()
+        got = system.step(drive, state)[1](vector)[..., 0].double()
+        residual = (got - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1)
+        self._keep("tangent_map", residual, RESIDUALS[dtype])
+
+    def _check_volume(self, state: State, drive: Tensor, result: Orthonormalization) -> None:
+        """Compare the stretches of the block with the determinants of its steps.
+
+        Args:
+            state: State at its start.
+            drive: Its steps, ``[d, B, ...]``.
+            result: The factorization at its end, of a complete basis.
+        """
+        system: Any = self._system
+        expected = torch.zeros(drive.shape[1], dtype=torch.float64, device=system.device)
+        for step in drive:
+            expected = expected + system.log_abs_det(step, state)
+            state = system.step(step, state)[0]
+        residual = (result.log_stretch.sum(-1) - expected).abs() / len(drive)
+        rounding = result.rounding_error.sum(-1) / len(drive)
+        # Noise has no volume: nothing can be said where a stretch is not resolved.
+        residual = residual.masked_fill(~result.resolved.all(-1), math.nan)
+        self._keep("sum_rule", residual, rounding + RESIDUALS[system.dtype])
+
+
+def forward_check(
+    module: Any, system: Dynamics, inputs: Tensor, initial_state: Any
+) -> Check | None:
+    """Compare the first states with those of a torch module's own forward pass.
+
+    Finds weights that were read wrongly, and subclasses whose forward pass does something else.
+    A few steps are enough, and more would not do: chaos makes rounding errors grow.
+
+    Args:
+        module: The module.
+        system: The dynamics read from it.
+        inputs: The first steps of all sequences, ``[B, t, I]``.
+        initial_state: As the user gave it.
+
+    Returns:
+        The check; None if the module is none of torch's.
+    """
+    if not isinstance(module, nn.RNNBase):
+        return None
+    weight = next(module.parameters())
+    x = inputs.detach().to(weight.device, weight.dtype)
+    state = system.initial_state(initial_state, x.shape[0])
+    given = _cast(system.export_state(state), weight.dtype)
+    for drive in system.drive(x):
+        state = system.step(drive, state)[0]
+    training, module.training = module.training, False
+    try:
+        # Not by a call: the hooks on the module are the user's.
+        expected = module.forward(x if module.batch_first else x.transpose(0, 1), given)[1]
+    finally:
+        module.training = training
+    pairs = zip(_parts(system.export_state(state)), _parts(expected), strict=True)
+    residual = max(_difference(got.double(), own.double()) for got, own in pairs)
+    narrower = max(torch.finfo(dtype).eps for dtype in (weight.dtype, system.dtype))
+    return Check(residual, FORWARD_EPS * narrower)
+
+
+def _difference(got: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the larger of 1 and the largest entry expected.
+
+    Args:
+        got: Any shape.
+        expected: The same shape; entries that are not finite are left out.
+
+    Returns:
+        Not negative; NaN where a finite value was expected, but is not.
+    """
+    known = expected.isfinite()
+    scale = expected[known].abs().max().clamp(min=1) if bool(known.any()) else 1.0
+    return torch.where(known, (got - expected).abs() / scale, 0.0).max().item()
+
+
+def _parts(state: Any) -> tuple[Tensor, ...]:
+    """Take a tensor or a tuple of tensors as a tuple."""
+    return (state,) if isinstance(state, Tensor) else tuple(state)
+
+
+def _cast(state: Any, dtype: torch.dtype) -> Any:
+    """Convert a tensor or a tuple of tensors to a type."""
+    if isinstance(state, Tensor):
+        return state.to(dtype)
+    return tuple(part.to(dtype) for part in state)

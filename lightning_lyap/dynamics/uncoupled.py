@@ -1,0 +1,88 @@
+"""The layers of a stack, each as a system of its own, driven from below."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import jvp
+
+from lightning_lyap.dynamics.base import State, TangentMap, stack_rows
+from lightning_lyap.dynamics.stacked import StackedRecurrence
+
+
+@dataclass(frozen=True, eq=False)
+class UncoupledLayers:
+    """The diagonal blocks of a stack's tangent map, with a basis for each layer.
+
+    A block lower-triangular system has the union of its diagonal blocks' Lyapunov spectra, in the
+    limit of long sequences. Each layer is carried with its own basis along the stack's trajectory:
+    for L layers L factorizations of size H in place of one of size L H, a cost L^2 times smaller,
+    and every exponent tells its layer.
+
+    Attributes:
+        stack: The stack.
+
+    Reference:
+        Vogt et al., On Lyapunov Exponents for RNNs, App. B, for the blocks.
+    """
+
+    stack: StackedRecurrence
+
+    @property
+    def num_blocks(self) -> int:
+        """L; see `dynamics.base.num_blocks`."""
+        return len(self.stack.layers)
+
+    @property
+    def tangent_size(self) -> int:
+        """N, summed over the layers."""
+        return self.stack.tangent_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return self.stack.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.stack.device
+
+    def drive(self, inputs: Tensor) -> Tensor:
+        """Project the inputs ``[B, T, I]`` of all steps at once; see `Dynamics.drive`."""
+        return self.stack.drive(inputs)
+
+    def initial_state(self, given: Any, batch_size: int) -> State:
+        """Read PyTorch's state; see `StackedRecurrence.initial_state`."""
+        return self.stack.initial_state(given, batch_size)
+
+    def export_state(self, state: State) -> Any:
+        """Return PyTorch's state; see `StackedRecurrence.export_state`."""
+        return self.stack.export_state(state)
+
+    def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
+        """Advance the stack; the tangent map takes the layers' bases ``[B, N, k]``, stacked."""
+        new_state, tangents = self.stack.step_layers(drive, state)
+
+        def push(basis: Tensor) -> Tensor:
+            parts = basis.chunk(self.num_blocks, dim=-2)
+            return stack_rows([own(None, part) for own, part in zip(tangents, parts, strict=True)])
+
+        return new_state, push
+
+    def derivative(self, drive: Tensor, state: State, vector: Tensor) -> Tensor:
+        """Differentiate each layer's step by its own state alone; see `Certifiable`."""
+        blocks = []
+        for k, part in enumerate(vector.chunk(self.num_blocks, dim=-1)):
+            alone = torch.zeros_like(vector)
+            size = part.shape[1]
+            alone[:, k * size : (k + 1) * size] = part
+            tangents = self.stack.spread_tangent(alone, state)
+            moved = jvp(lambda *s: self.stack.step(drive, s)[0], state, tangents)[1]
+            blocks.append(self.stack.gather_tangent(moved)[:, k * size : (k + 1) * size])
+        return torch.cat(blocks, dim=-1)
+
+    def log_abs_det(self, drive: Tensor, state: State) -> Tensor:
+        """Add those of the layers; see `Certifiable`."""
+        return self.stack.log_abs_det(drive, state)

@@ -1,0 +1,164 @@
+"""How many steps to take before the next factorization: a fixed number, or as many as is safe."""
+
+import math
+from typing import Literal, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lightning_lyap.orthonormal import Orthonormalization
+
+Interval: TypeAlias = int | Literal["auto"]
+
+# What `AutoInterval` promises: bound of the rounding error of an exponent, nats per step.
+TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-6}
+# The part of a complete spectrum, its end, that may be lost to save factorizations.
+SACRIFICE = 1 / 16
+FIRST, GROWTH = 2, 4
+# A block is taken back if it makes the error this many times larger than promised.
+EXCESS = 4.0
+
+
+class Schedule(Protocol):
+    """Proposes intervals and judges what came of them."""
+
+    @property
+    def tolerance(self) -> float | None:
+        """Promised bound of the rounding errors, nats per step; None promises nothing."""
+        ...
+
+    def propose(self) -> int:
+        """Return the number of steps until the next factorization."""
+        ...
+
+    def accepts(self, steps: int, result: Orthonormalization, counted: bool) -> bool:
+        """Judge the factorization that closed a block.
+
+        Args:
+            steps: Steps of the block.
+            result: The factorization of the sequences that moved, ``[b, N, K]``.
+            counted: Whether the block counts, or belongs to the warm-up.
+
+        Returns:
+            False to go back to the start of the block and take fewer steps.
+        """
+        ...
+
+
+class FixedInterval:
+    """The paper's T_ON: always the same number of steps.
+
+    Args:
+        steps: Steps between factorizations.
+    """
+
+    tolerance: float | None = None
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def propose(self) -> int:
+        """Return the interval; see `Schedule.propose`."""
+        return self._steps
+
+    def accepts(self, steps: int, result: Orthonormalization, counted: bool) -> bool:
+        """Accept every block; see `Schedule.accepts`."""
+        return True
+
+
+class AutoInterval:
+    r"""As many steps as keep the rounding errors of a run below a tolerance.
+
+    Over k steps the columns of the basis spread by k times the spread of the stretches per step,
+    and an exponent loses digits in proportion: its error grows like ``exp(k (s_1 - s_i))``, with
+    s the log-stretches per step. From the errors and stretches of the block before, the largest k
+    is chosen for which the errors of the whole run, all its steps together, are predicted to stay
+    within the tolerance. Where a block turns out worse by far, it is taken back and done again with
+    half its steps.
+
+    The tolerance, 1e-3 nats per step in float32 and 1e-6 in float64, holds for all exponents but
+    the last sixteenth of a complete spectrum: a few directions that shrink much faster than the
+    rest would otherwise set the pace for all. Those are marked as unresolved where they do not meet
+    it. Of a partial spectrum, K < N, none is given up.
+
+    Args:
+        num_exponents: K.
+        tangent_size: N.
+        dtype: Type of the arithmetic.
+
+    Reference:
+        Vogt et al., On Lyapunov Exponents for RNNs, App. C and Fig. 6, for what a fixed interval
+        that is too long does. Benettin et al. (1980), Meccanica 15, 9-20, choose it by overflow.
+    """
+
+    def __init__(self, num_exponents: int, tangent_size: int, dtype: torch.dtype) -> None:
+        given_up = int(SACRIFICE * num_exponents) if num_exponents == tangent_size else 0
+        self._kept = num_exponents - given_up
+        self._range = math.log(torch.finfo(dtype).max) / 4
+        self.tolerance: float | None = TOLERANCES[dtype]
+        self._limit = TOLERANCES[dtype]
+        self._next = FIRST
+        self._steps = 0
+        self._errors: Tensor | float = 0.0
+        # Lost in a single step: no interval can save them.
+        self._hopeless: Tensor | None = None
+
+    def propose(self) -> int:
+        """Return the number of steps that is safe; see `Schedule.propose`."""
+        return self._next
+
+    def accepts(self, steps: int, result: Orthonormalization, counted: bool) -> bool:
+        """Take the block back if it was too long, learn from it if not; see `Schedule.accepts`."""
+        finite = ~(result.log_stretch.isnan() | result.log_stretch.isposinf()).any(-1)
+        if not bool(finite.any()):
+            self._next = max(1, steps // 2)
+            return steps == 1
+        stretch, error = result.log_stretch[finite], result.rounding_error[finite].mean(0)
+        if steps == 1:
+            lost = (~result.resolved[finite] & stretch.isfinite()).any(0)
+            self._hopeless = lost if self._hopeless is None else self._hopeless | lost
+        if self._hopeless is not None:
+            error = error.masked_fill(self._hopeless, 0.0)
+        if steps > 1 and self._excess(error, steps) > EXCESS:
+            self._next = max(1, steps // 2)
+            return False
+        if counted:
+            self._errors = self._errors + error
+            self._steps += steps
+        self._next = self._longest(steps, stretch, error)
+        return True
+
+    def _excess(self, error: Tensor, steps: int) -> float:
+        """Return the error of the run with a further block, in units of the tolerance.
+
+        Args:
+            error: Errors of the block's stretches, ``[K]``, nats.
+            steps: Its steps.
+
+        Returns:
+            That of the worst exponent that is not given up.
+        """
+        per_step = (self._errors + error) / (self._steps + steps)
+        return per_step.kthvalue(self._kept).values.item() / self._limit
+
+    def _longest(self, steps: int, stretch: Tensor, error: Tensor) -> int:
+        """Return the longest block that is predicted to keep the tolerance.
+
+        Args:
+            steps: Steps of the block before.
+            stretch: Its log-stretches, ``[b, K]``.
+            error: The errors of these, ``[K]``.
+
+        Returns:
+            At least 1, at most four times as long as the block before.
+        """
+        largest = stretch.amax(-1, keepdim=True)
+        # Directions that are mapped to zero lose no digits.
+        known = torch.where(stretch.isneginf(), largest, stretch).nan_to_num(neginf=0.0)
+        spread = ((known.amax(-1, keepdim=True) - known) / steps).mean(0)
+        fastest = max(known.abs().max().item() / steps, 1e-9)
+        for length in range(min(GROWTH * steps, int(self._range / fastest)), 1, -1):
+            predicted = error * (spread * (length - steps)).exp()
+            if self._excess(predicted, length) <= 1:
+                return length
+        return 1
