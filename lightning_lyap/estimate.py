@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_lyap.contrasts import Contrasts
 from lightning_lyap.measures import SpectrumMeasures, measure_spectrum
+from lightning_lyap.uncertainty import uncertainty
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MeanSpectrum:
-    """A Lyapunov spectrum, averaged over sequences, with its spread.
+    """A Lyapunov spectrum, averaged over sequences, with its spread and its error.
 
     All exponents are in nats per step. Index i means the same exponent in every field: the i-th
     largest of the mean spectrum.
@@ -21,7 +23,12 @@ class MeanSpectrum:
         exponents: Mean over the sequences, descending, ``[K]``, float64.
         std: Standard deviation over the sequences (unbiased), ``[K]``. NaN where it does not
             exist: with a single sequence, and where an exponent is ``-inf``.
-        standard_errors: Of the mean over sequences, ``std / sqrt(number of sequences)``, ``[K]``.
+        standard_errors: Of the mean, from the stretches over time and the spread over sequences,
+            ``[K]``; see `uncertainty`. From 33 sequences on ``std / sqrt(number of sequences)``.
+            NaN where it does not exist: with a single sequence of a single block, and where an
+            exponent is ``-inf``.
+        margins: Half-width of the 95 % interval, ``[K]``: the standard error times the quantile of
+            Student's t distribution.
         resolved: Whether every stretch that entered the exponent stood out from the rounding noise
             of its factorization, ``[K]``, bool; see `orthonormalize`. What is not resolved is noise
             at best (or exactly ``-inf``) and wants float64 or a smaller ``orthonormalize_every``.
@@ -32,6 +39,7 @@ class MeanSpectrum:
     exponents: Tensor
     std: Tensor
     standard_errors: Tensor
+    margins: Tensor
     resolved: Tensor
     num_sequences: int
     tangent_size: int
@@ -40,6 +48,13 @@ class MeanSpectrum:
     def num_exponents(self) -> int:
         """K."""
         return self.exponents.shape[0]
+
+    @property
+    def intervals(self) -> Tensor:
+        """Lower and upper end of the 95 % interval of each exponent, ``[K, 2]``, nats per step."""
+        return self.exponents.unsqueeze(-1) + self.margins.unsqueeze(-1) * self.margins.new_tensor(
+            [-1.0, 1.0]
+        )
 
     @property
     def is_complete(self) -> bool:
@@ -52,6 +67,50 @@ class MeanSpectrum:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class SpectrumSums(Contrasts):
+    """Sums over sequences, from which a spectrum follows; sums of parts add up to the whole.
+
+    Attributes:
+        unresolved: Number of sequences in which an exponent was not resolved, ``[K]``, int64.
+    """
+
+    unresolved: Tensor
+
+    def std(self) -> Tensor:
+        """Compute the unbiased standard deviation over sequences.
+
+        Returns:
+            ``[K]``, nats per step. NaN with fewer than two sequences, and where the mean is
+            infinite.
+        """
+        if self.count < 2:
+            return torch.full_like(self.mean, math.nan)
+        return (self.residuals()[0] / (self.count - 1)).sqrt()
+
+    def sorted_mean(self, tangent_size: int) -> tuple[MeanSpectrum, Tensor]:
+        """Sort the mean spectrum, once.
+
+        Args:
+            tangent_size: N.
+
+        Returns:
+            The mean spectrum, and the index each of its exponents had before sorting, ``[K]``.
+        """
+        mean, error = self.mean, uncertainty(self)
+        order = mean.argsort(descending=True, stable=True)
+        spectrum = MeanSpectrum(
+            exponents=mean[order],
+            std=self.std()[order],
+            standard_errors=error.standard_errors[order],
+            margins=error.margins[order],
+            resolved=((self.unresolved == 0) & mean.isfinite())[order],
+            num_sequences=self.count,
+            tangent_size=tangent_size,
+        )
+        return spectrum, order
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SpectrumEstimate(MeanSpectrum):
     """A mean spectrum with what each sequence gave, and where the computation ended.
 
@@ -61,6 +120,7 @@ class SpectrumEstimate(MeanSpectrum):
             no part in the means.
         steps: Steps counted per sequence, without warm-up, ``[B]``, int64.
         order: Index of each exponent in the order in which the basis vectors came, ``[K]``.
+        sums: What the mean spectrum was computed from, to be added to those of other sequences.
         final_state: The state after the last step, in the form `lyapunov_spectrum` takes.
         final_basis: The orthonormal basis after the last step, ``[B, N, K]``.
         block_ends: Steps counted after each orthonormalization, ``[M]``, int64.
@@ -71,6 +131,7 @@ class SpectrumEstimate(MeanSpectrum):
     valid: Tensor
     steps: Tensor
     order: Tensor
+    sums: SpectrumSums
     final_state: Any
     final_basis: Tensor
     block_ends: Tensor
@@ -97,65 +158,3 @@ class SpectrumEstimate(MeanSpectrum):
         counted = torch.minimum(self.block_ends[:, None], self.steps[None, :])
         running = self.log_stretches.cumsum(0) / counted.unsqueeze(-1)
         return running[:, self.valid].mean(1)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class SpectrumSums:
-    """Sums over sequences, from which mean and spread follow; sums of parts add up to the whole.
-
-    Attributes:
-        total: Sum of the exponents, ``[K]``, float64, in the order of the basis vectors.
-        squares: Sum of their squares, ``[K]``, float64.
-        unresolved: Number of sequences or batches in which an exponent was not resolved, ``[K]``.
-        count: Number of sequences.
-    """
-
-    total: Tensor
-    squares: Tensor
-    unresolved: Tensor
-    count: int
-
-    def mean(self) -> tuple[Tensor, Tensor]:
-        """Compute mean and unbiased standard deviation over sequences.
-
-        Returns:
-            ``[K]`` each, nats per step. The mean is NaN without a sequence; the deviation is NaN
-            with fewer than two, and where the mean is infinite.
-
-        Example:
-            >>> SpectrumSums(
-            ...     total=torch.tensor([4.0]),
-            ...     squares=torch.tensor([10.0]),
-            ...     unresolved=torch.tensor([0]),
-            ...     count=2,
-            ... ).mean()
-            (tensor([2.]), tensor([1.4142]))
-        """
-        if self.count == 0:
-            return torch.full_like(self.total, math.nan), torch.full_like(self.total, math.nan)
-        mean = self.total / self.count
-        if self.count == 1:
-            return mean, torch.full_like(mean, math.nan)
-        variance = (self.squares - self.count * mean.square()).clamp(min=0) / (self.count - 1)
-        return mean, torch.where(mean.isfinite(), variance.sqrt(), math.nan)
-
-    def sorted_mean(self, tangent_size: int) -> tuple[MeanSpectrum, Tensor]:
-        """Sort the mean spectrum, once.
-
-        Args:
-            tangent_size: N.
-
-        Returns:
-            The mean spectrum, and the index each of its exponents had before sorting, ``[K]``.
-        """
-        mean, std = self.mean()
-        order = mean.argsort(descending=True, stable=True)
-        spectrum = MeanSpectrum(
-            exponents=mean[order],
-            std=std[order],
-            standard_errors=std[order] / math.sqrt(max(self.count, 1)),
-            resolved=((self.unresolved == 0) & mean.isfinite())[order],
-            num_sequences=self.count,
-            tangent_size=tangent_size,
-        )
-        return spectrum, order

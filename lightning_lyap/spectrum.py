@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap.checks import check_basis, check_inputs, check_settings
+from lightning_lyap.contrasts import StretchBins
 from lightning_lyap.dynamics import Dynamics, StateChoice, as_dynamics
 from lightning_lyap.dynamics.base import State
 from lightning_lyap.estimate import SpectrumEstimate, SpectrumSums
@@ -140,6 +141,7 @@ class _Run:
         shape = (basis.shape[0], basis.shape[2])
         self._sums = torch.zeros(shape, dtype=torch.float64, device=basis.device)
         self._resolved = torch.ones(shape, dtype=torch.bool, device=basis.device)
+        self._bins = StretchBins()
         self._stretches: list[Tensor] = []
         self._block_ends: list[int] = []
 
@@ -204,6 +206,7 @@ class _Run:
             log_stretch = torch.zeros_like(self._sums).index_copy(0, moved, log_stretch)
             resolved = torch.ones_like(self._resolved).index_copy(0, moved, resolved)
         self._sums += log_stretch
+        self._bins.add(log_stretch, done - self._warmup_steps)
         self._resolved &= resolved
         self._block_ends.append(done - self._warmup_steps)
         if self._keep:
@@ -217,12 +220,9 @@ class _Run:
         for tensor in self._state:
             valid &= tensor.isfinite().flatten(1).all(-1)
         _warn_if_invalid(valid)
-        counted = per_sequence[valid]
         sums = SpectrumSums(
-            total=counted.sum(0),
-            squares=counted.square().sum(0),
+            **vars(self._bins.contrasts(steps, valid)),
             unresolved=(~self._resolved[valid]).sum(0),
-            count=counted.shape[0],
         )
         spectrum, order = sums.sorted_mean(self._system.tangent_size)
         return SpectrumEstimate(
@@ -231,6 +231,7 @@ class _Run:
             valid=valid,
             steps=steps,
             order=order,
+            sums=sums,
             final_state=self._system.export_state(self._state),
             final_basis=self._basis,
             block_ends=torch.tensor(self._block_ends, device=self._sums.device),

@@ -14,7 +14,16 @@ import lightning_lyap
 
 ROOT = Path(lightning_lyap.__file__).parents[1]
 PACKAGE = "lightning_lyap"
-MATHEMATICS = {"orthonormal", "measures", "dynamics", "checks", "estimate", "spectrum"}
+MATHEMATICS = {
+    "orthonormal",
+    "measures",
+    "dynamics",
+    "checks",
+    "contrasts",
+    "uncertainty",
+    "estimate",
+    "spectrum",
+}
 # Room -> the rooms it may look into.
 SIGHT = {
     "_version": set[str](),
@@ -22,7 +31,9 @@ SIGHT = {
     "measures": set[str](),
     "dynamics": {"dynamics"},
     "checks": {"dynamics"},
-    "estimate": {"measures"},
+    "contrasts": set[str](),
+    "uncertainty": {"contrasts"},
+    "estimate": {"measures", "contrasts", "uncertainty"},
     "spectrum": MATHEMATICS,
     "metric": MATHEMATICS | {"plotting"},
     "plotting": MATHEMATICS,
