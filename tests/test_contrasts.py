@@ -71,6 +71,14 @@ def test_halves_of_unequal_length_leave_nothing_of_a_constant_stretch() -> None:
     assert float(contrasts.residuals().max()) < 1e-15
 
 
+@pytest.mark.parametrize(("blocks", "shares"), [([45, 50, 5], 0.1), ([20, 40, 40], 0.2)])
+def test_halves_are_cut_at_the_nearest_end_of_a_block(blocks: list[int], shares: float) -> None:
+    """At 45 and 60 of 100 steps: the halves differ by 10 and 20."""
+    contrasts = contrasts_of(torch.ones(100, 1, 1, dtype=F64), blocks=blocks)
+    assert contrasts.weights[1].item() == pytest.approx(shares**2)
+    assert contrasts.terms.tolist() == [1, 1, 0, 0, 0, 0, 0]
+
+
 @pytest.mark.parametrize("lengths", [[100] * 5, [100, 37, 64, 5, 1]], ids=["equal", "unequal"])
 def test_parts_add_up_to_the_whole(lengths: list[int]) -> None:
     stretches = torch.randn(100, 5, 3, dtype=F64)

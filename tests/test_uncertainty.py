@@ -89,6 +89,33 @@ def test_the_line_through_the_scales_is_followed_to_whole_sequences(
     assert 1 / 1.6 < variance < factor
 
 
+@pytest.mark.parametrize("slope", [-1 / 60, 0.0, 1.0])
+def test_the_average_over_slopes_is_that_of_a_grid(slope: float) -> None:
+    """The posterior of variance and ratio, summed over a grid of both, and matched in its moments.
+
+    With independent chi-squares, densities ``1 / variance`` and ``ratio^(-3/2)``.
+    """
+    slopes = torch.tensor([1, 3, 6, 12, 24, 48], dtype=F64)
+    degrees = torch.tensor([1, 2, 4, 8, 16, 32], dtype=F64)
+    estimates = 1 + slope * (slopes - 1)
+    log_variance = torch.linspace(-8, 12, 2001, dtype=F64)[:, None]
+    log_ratio = torch.linspace(math.log(1 / 32), math.log(48), 401, dtype=F64)
+    lines = 1 + (log_ratio.exp().unsqueeze(-1) - 1) * (slopes - 1) / 47
+    log_likelihood = -0.5 * (
+        degrees.sum() * log_variance
+        + lines.log() @ degrees
+        + (1 / log_variance.exp()) * ((degrees / lines) @ estimates)
+    )
+    density = (log_likelihood - 0.5 * log_ratio).flatten().softmax(0)
+    variance = log_variance.exp().expand(-1, len(log_ratio)).flatten()
+    mean, square = (density * variance).sum(), (density * variance.square()).sum()
+    known = 4 + 2 / (square / mean.square() - 1)
+    error = of_scales(2, estimates.tolist())
+    assert error.degrees.item() == pytest.approx(known.item(), rel=0.01)
+    expected = mean * (known - 2) / known
+    assert error.standard_errors.square().item() == pytest.approx(expected.item(), rel=0.01)
+
+
 def test_one_sequence_goes_by_its_course_over_time() -> None:
     """White noise: ``1 / sqrt(T)``, from 63 contrasts known to 15 % or better on average of 400."""
     contrasts = contrasts_of(torch.randn(512, 1, 400, dtype=F64))
@@ -117,6 +144,17 @@ def test_few_blocks_of_one_sequence_give_a_wide_interval(steps: int) -> None:
     error = uncertainty(contrasts_of(torch.randn(steps, 1, 50, dtype=F64)))
     assert bool(error.standard_errors.isfinite().all())
     assert bool((error.margins > 2.2 * error.standard_errors).all())
+
+
+def test_too_few_contrasts_to_see_a_slope_are_taken_as_white() -> None:
+    """Four blocks: one contrast of halves, two of quarters, together three degrees of freedom."""
+    x = torch.randn(4, 1, 3, dtype=F64)
+    a, b, c, d = x[:, 0]
+    halves, quarters = (a + b - c - d) / 4, torch.stack([a - b, c - d]) / 4
+    error = uncertainty(contrasts_of(x))
+    expected = (1 * halves.square() + 2 * quarters.square().sum(0)) / 3
+    assert_near(error.standard_errors.square(), expected)
+    assert error.degrees.tolist() == [3, 3, 3]
 
 
 def test_one_block_tells_nothing() -> None:
