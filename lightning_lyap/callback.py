@@ -48,7 +48,7 @@ class LyapunovSpectrumCallback(Callback):
 
     ==================================== ========================================================
     ``lyapunov/max``                     largest exponent, nats per step
-    ``lyapunov/max_standard_error``      its standard error over sequences, nats per step
+    ``lyapunov/max_standard_error``      its standard error, from time and sequences, nats per step
     ``lyapunov/mean``                    mean of the resolved exponents, nats per step
     ``lyapunov/variance``                their variance, (nats per step)^2
     ``lyapunov/min``                     smallest resolved exponent, nats per step

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.certificate import Certificate
+from lightning_lyap.contrasts import Contrasts
 from lightning_lyap.measures import SpectrumMeasures, measure_spectrum
+from lightning_lyap.uncertainty import uncertainty
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MeanSpectrum:
-    """A Lyapunov spectrum, averaged over sequences, with its spread.
+    """A Lyapunov spectrum, averaged over sequences, with its spread and its error.
 
     All exponents are in nats per step. Index i means the same exponent in every field: the i-th
     largest of the mean spectrum.
@@ -22,12 +24,18 @@ class MeanSpectrum:
         exponents: Mean over the sequences, descending, ``[K]``, float64.
         std: Standard deviation over the sequences (unbiased), ``[K]``. NaN where it does not
             exist: with a single sequence, and where an exponent is ``-inf``.
-        standard_errors: Of the mean over sequences, ``std / sqrt(number of sequences)``, ``[K]``.
+        standard_errors: Of the mean, from the stretches over time and the spread over sequences,
+            ``[K]``; see `uncertainty`. From 33 sequences on ``std / sqrt(number of sequences)``.
+            NaN where it does not exist: with a single sequence of a single block, and where an
+            exponent is ``-inf``.
+        margins: Half-width of the 95 % interval, ``[K]``: the standard error times the quantile of
+            Student's t distribution.
         resolved: Whether every stretch that entered the exponent stood out from the rounding noise
             of its factorization, ``[K]``, bool; see `orthonormalize`. What is not resolved is noise
             at best (or exactly ``-inf``) and wants float64 or a smaller ``orthonormalize_every``.
+            With an automatic interval an exponent must also keep the tolerance it promises.
         rounding_errors: Bounds of the rounding errors, ``[K]``, nats per step; what is lost by the
-            interval between factorizations is part of them. See `orthonormalize`.
+            interval between factorizations is part of them.
         num_sequences: Number of sequences averaged over.
         tangent_size: N, the dimension of the tangent space.
     """
@@ -35,6 +43,7 @@ class MeanSpectrum:
     exponents: Tensor
     std: Tensor
     standard_errors: Tensor
+    margins: Tensor
     resolved: Tensor
     rounding_errors: Tensor
     num_sequences: int
@@ -46,6 +55,13 @@ class MeanSpectrum:
         return self.exponents.shape[0]
 
     @property
+    def intervals(self) -> Tensor:
+        """Lower and upper end of the 95 % interval of each exponent, ``[K, 2]``, nats per step."""
+        return self.exponents.unsqueeze(-1) + self.margins.unsqueeze(-1) * self.margins.new_tensor(
+            [-1.0, 1.0]
+        )
+
+    @property
     def is_complete(self) -> bool:
         """Whether all N exponents were computed."""
         return self.num_exponents == self.tangent_size
@@ -53,6 +69,56 @@ class MeanSpectrum:
     def measures(self) -> SpectrumMeasures:
         """Compute the statistics of the spectrum; see `SpectrumMeasures`."""
         return measure_spectrum(self.exponents, self.std, self.resolved, self.tangent_size)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SpectrumSums(Contrasts):
+    """Sums over sequences, from which a spectrum follows; sums of parts add up to the whole.
+
+    Attributes:
+        rounding: Sum of the bounds of the rounding errors, ``[K]``, nats per step, float64.
+        unresolved: Number of sequences in which an exponent was not resolved, ``[K]``, int64.
+    """
+
+    rounding: Tensor
+    unresolved: Tensor
+
+    def std(self) -> Tensor:
+        """Compute the unbiased standard deviation over sequences.
+
+        Returns:
+            ``[K]``, nats per step. NaN with fewer than two sequences, and where the mean is
+            infinite.
+        """
+        if self.count < 2:
+            return torch.full_like(self.mean, math.nan)
+        return (self.residuals()[0] / (self.count - 1)).sqrt()
+
+    def sorted_mean(
+        self, tangent_size: int, num_exponents: int | None = None
+    ) -> tuple[MeanSpectrum, Tensor]:
+        """Sort the mean spectrum, once.
+
+        Args:
+            tangent_size: N.
+            num_exponents: K, how many of the largest to take. Default: all there are.
+
+        Returns:
+            The mean spectrum, and the index each of its exponents had before sorting, ``[K]``.
+        """
+        mean, error = self.mean, uncertainty(self)
+        order = mean.argsort(descending=True, stable=True)[:num_exponents]
+        spectrum = MeanSpectrum(
+            exponents=mean[order],
+            std=self.std()[order],
+            standard_errors=error.standard_errors[order],
+            margins=error.margins[order],
+            resolved=((self.unresolved == 0) & mean.isfinite())[order],
+            rounding_errors=(self.rounding / max(self.count, 1))[order],
+            num_sequences=self.count,
+            tangent_size=tangent_size,
+        )
+        return spectrum, order
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -67,6 +133,7 @@ class SpectrumEstimate(MeanSpectrum):
         order: Index of each exponent in the order in which the basis vectors came, ``[K]``.
         layer: With ``layers="union"`` the layer each exponent belongs to, from 0, ``[K]``, int64;
             else None.
+        sums: What the mean spectrum was computed from, to be added to those of other sequences.
         final_state: The state after the last step, in the form `lyapunov_spectrum` takes.
         final_basis: The orthonormal basis after the last step, ``[B, N, K]``.
         block_ends: Steps counted after each orthonormalization, ``[M]``, int64.
@@ -79,6 +146,7 @@ class SpectrumEstimate(MeanSpectrum):
     steps: Tensor
     order: Tensor
     layer: Tensor | None
+    sums: SpectrumSums
     final_state: Any
     final_basis: Tensor
     block_ends: Tensor
@@ -106,72 +174,3 @@ class SpectrumEstimate(MeanSpectrum):
         counted = torch.minimum(self.block_ends[:, None], self.steps[None, :])
         running = self.log_stretches.cumsum(0) / counted.unsqueeze(-1)
         return running[:, self.valid].mean(1)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class SpectrumSums:
-    """Sums over sequences, from which mean and spread follow; sums of parts add up to the whole.
-
-    Attributes:
-        total: Sum of the exponents, ``[K]``, float64, in the order of the basis vectors.
-        squares: Sum of their squares, ``[K]``, float64.
-        rounding: Sum of the bounds of their rounding errors, ``[K]``, float64.
-        unresolved: Number of sequences or batches in which an exponent was not resolved, ``[K]``.
-        count: Number of sequences.
-    """
-
-    total: Tensor
-    squares: Tensor
-    rounding: Tensor
-    unresolved: Tensor
-    count: int
-
-    def mean(self) -> tuple[Tensor, Tensor]:
-        """Compute mean and unbiased standard deviation over sequences.
-
-        Returns:
-            ``[K]`` each, nats per step. The mean is NaN without a sequence; the deviation is NaN
-            with fewer than two, and where the mean is infinite.
-
-        Example:
-            >>> SpectrumSums(
-            ...     total=torch.tensor([4.0]),
-            ...     squares=torch.tensor([10.0]),
-            ...     rounding=torch.tensor([0.0]),
-            ...     unresolved=torch.tensor([0]),
-            ...     count=2,
-            ... ).mean()
-            (tensor([2.]), tensor([1.4142]))
-        """
-        if self.count == 0:
-            return torch.full_like(self.total, math.nan), torch.full_like(self.total, math.nan)
-        mean = self.total / self.count
-        if self.count == 1:
-            return mean, torch.full_like(mean, math.nan)
-        variance = (self.squares - self.count * mean.square()).clamp(min=0) / (self.count - 1)
-        return mean, torch.where(mean.isfinite(), variance.sqrt(), math.nan)
-
-    def sorted_mean(
-        self, tangent_size: int, num_exponents: int | None = None
-    ) -> tuple[MeanSpectrum, Tensor]:
-        """Sort the mean spectrum, once.
-
-        Args:
-            tangent_size: N.
-            num_exponents: K; the largest ones are taken. None takes all there are.
-
-        Returns:
-            The mean spectrum, and the index each of its exponents had before sorting, ``[K]``.
-        """
-        mean, std = self.mean()
-        order = mean.argsort(descending=True, stable=True)[:num_exponents]
-        spectrum = MeanSpectrum(
-            exponents=mean[order],
-            std=std[order],
-            standard_errors=std[order] / math.sqrt(max(self.count, 1)),
-            resolved=((self.unresolved == 0) & mean.isfinite())[order],
-            rounding_errors=(self.rounding / max(self.count, 1))[order],
-            num_sequences=self.count,
-            tangent_size=tangent_size,
-        )
-        return spectrum, order

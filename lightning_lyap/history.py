@@ -13,7 +13,7 @@ from lightning_lyap._version import __version__
 from lightning_lyap.estimate import MeanSpectrum
 from lightning_lyap.plotting import plot_history, plot_spectrum
 
-ROWS = ("exponents", "std", "standard_errors", "resolved", "rounding_errors")
+ROWS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
 
 
 class SpectrumHistory:

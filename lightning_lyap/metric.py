@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lightning_lyap.checks import check_settings
+from lightning_lyap.contrasts import NUM_SCALES
 from lightning_lyap.dynamics import Dynamics, StateChoice
 from lightning_lyap.estimate import MeanSpectrum, SpectrumEstimate, SpectrumSums
 from lightning_lyap.plotting import plot_spectrum
@@ -16,7 +17,7 @@ from lightning_lyap.spectrum import lyapunov_spectrum
 class LyapunovSpectrum(Metric):
     """Lyapunov spectrum averaged over all sequences seen, on all processes.
 
-    Keeps the sum over sequences of the exponents, of their squares, and their number, in float64.
+    Keeps the sums of `SpectrumSums` over sequences, in float64: exponents, and contrasts over time.
     Two metrics merged, or synchronized between processes, equal one that saw all the sequences.
 
     Args:
@@ -48,11 +49,12 @@ class LyapunovSpectrum(Metric):
     higher_is_better = None
     full_state_update = False
 
-    total: Tensor
     squares: Tensor
+    cross: Tensor
+    weights: Tensor
+    terms: Tensor
     rounding: Tensor
     unresolved: Tensor
-    count: Tensor
     tangent_size: Tensor
 
     def __init__(
@@ -76,11 +78,13 @@ class LyapunovSpectrum(Metric):
         }
         # A scalar zero adds to a sum of any size, whatever N turns out to be.
         shape = () if num_exponents is None else (num_exponents,)
-        self.add_state("total", torch.zeros(shape, dtype=torch.float64), "sum")
-        self.add_state("squares", torch.zeros(shape, dtype=torch.float64), "sum")
+        scales = (NUM_SCALES, *shape) if shape else ()
+        self.add_state("squares", torch.zeros(scales, dtype=torch.float64), "sum")
+        self.add_state("cross", torch.zeros(scales, dtype=torch.float64), "sum")
+        self.add_state("weights", torch.zeros(NUM_SCALES, dtype=torch.float64), "sum")
+        self.add_state("terms", torch.zeros(NUM_SCALES, dtype=torch.int64), "sum")
         self.add_state("rounding", torch.zeros(shape, dtype=torch.float64), "sum")
         self.add_state("unresolved", torch.zeros(shape, dtype=torch.int64), "sum")
-        self.add_state("count", torch.tensor(0), "sum")
         self.add_state("tangent_size", torch.tensor(0), "max")
 
     def update(
@@ -123,15 +127,8 @@ class LyapunovSpectrum(Metric):
             ValueError: If the spectrum has another size than those seen before.
         """
         self._check_size(estimate.exponents.shape, estimate.tangent_size)
-        back = estimate.order.argsort()
-        counted = estimate.per_sequence[estimate.valid][:, back].to(self.device)
-        self.total = self.total + counted.sum(0)
-        self.squares = self.squares + counted.square().sum(0)
-        rounding = estimate.rounding_errors[back].to(self.device)
-        self.rounding = self.rounding + rounding * counted.shape[0]
-        unresolved = ~estimate.resolved[back] & estimate.valid.any()
-        self.unresolved = self.unresolved + unresolved.long().to(self.device)
-        self.count = self.count + counted.shape[0]
+        for name, value in vars(estimate.sums).items():
+            setattr(self, name, getattr(self, name) + value.to(self.device))
         self.tangent_size = self.tangent_size.clamp(min=estimate.tangent_size)
 
     def _check_size(self, shape: torch.Size, tangent_size: int) -> None:
@@ -144,7 +141,7 @@ class LyapunovSpectrum(Metric):
         Raises:
             ValueError: If the size is another than before.
         """
-        before, size = self.total.shape, int(self.tangent_size)
+        before, size = self.unresolved.shape, int(self.tangent_size)
         if (before and shape and before != shape) or (size and tangent_size not in (0, size)):
             raise ValueError(
                 f"Expected spectra of {before.numel()} exponents, N = {size or 'any'}, as before, "
@@ -161,7 +158,7 @@ class LyapunovSpectrum(Metric):
         Raises:
             ValueError: If they are of spectra of another size.
         """
-        self._check_size(incoming_state["total"].shape, int(incoming_state["tangent_size"]))
+        self._check_size(incoming_state["unresolved"].shape, int(incoming_state["tangent_size"]))
         super()._reduce_states(incoming_state)
         self._computed = None  # merge_state keeps what was computed before it
 
@@ -172,12 +169,14 @@ class LyapunovSpectrum(Metric):
             The fields of `MeanSpectrum` by name; torchmetrics leaves out the dimension of ``[K]``
             when K = 1.
         """
+        scales = self.weights.new_zeros(NUM_SCALES, 1)
         sums = SpectrumSums(
-            total=self.total.reshape(-1),
-            squares=self.squares.reshape(-1),
+            squares=self.squares + scales,
+            cross=self.cross + scales,
+            weights=self.weights,
+            terms=self.terms,
             rounding=self.rounding.reshape(-1),
             unresolved=self.unresolved.reshape(-1),
-            count=int(self.count),
         )
         spectrum = sums.sorted_mean(int(self.tangent_size))[0]
         return {name: torch.as_tensor(value) for name, value in vars(spectrum).items()}
@@ -185,7 +184,7 @@ class LyapunovSpectrum(Metric):
     def mean_spectrum(self) -> MeanSpectrum:
         """Return what `compute` returns as a spectrum with its statistics."""
         values = self.compute()
-        vectors = ("exponents", "std", "standard_errors", "resolved", "rounding_errors")
+        vectors = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
         return MeanSpectrum(
             **{name: values[name].reshape(-1) for name in vectors},
             num_sequences=int(values["num_sequences"]),

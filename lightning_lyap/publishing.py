@@ -31,13 +31,16 @@ def scalars(prefix: str, measurement: Measurement) -> dict[str, float]:
         measurement: The measurement.
 
     Returns:
-        Numbers by key; without those that one sequence alone can't have.
+        Numbers by key; without the spread that one sequence alone can't have, and without the
+        standard error where nothing tells it.
     """
     spectrum = measurement.spectrum
     statistics = spectrum.measures().scalars()
-    statistics["max_standard_error"] = spectrum.standard_errors[0].item()
+    error = spectrum.standard_errors[0].item()
+    if math.isfinite(error):
+        statistics["max_standard_error"] = error
     if spectrum.num_sequences == 1:
-        del statistics["max_standard_error"], statistics["std_over_sequences"]
+        del statistics["std_over_sequences"]
     return {f"{prefix}{name}": value for name, value in statistics.items()}
 
 

@@ -162,13 +162,10 @@ def _estimate(
     resolved = run.resolved
     if run.tolerance is not None:
         resolved = resolved & (rounding[valid].mean(0) <= run.tolerance)
-    counted = per_sequence[valid]
     sums = SpectrumSums(
-        total=counted.sum(0),
-        squares=counted.square().sum(0),
+        **vars(run.bins.contrasts(run.steps, valid)),
         rounding=rounding[valid].sum(0),
         unresolved=(~resolved[valid]).sum(0),
-        count=counted.shape[0],
     )
     spectrum, order = sums.sorted_mean(run.system.tangent_size, num_exponents)
     known = spectrum.rounding_errors[spectrum.resolved]
@@ -187,6 +184,7 @@ def _estimate(
         valid=valid,
         steps=run.steps,
         order=order,
+        sums=sums,
         layer=order // run.basis.shape[2] if num_blocks(run.system) > 1 else None,
         final_state=run.system.export_state(run.state),
         final_basis=run.basis,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.certificate import Inspector
+from lightning_lyap.contrasts import StretchBins
 from lightning_lyap.dynamics import Dynamics
 from lightning_lyap.dynamics.base import State, num_blocks
 from lightning_lyap.interval import Schedule
@@ -32,6 +33,7 @@ class Trajectories:
         sums: Log-stretches added up, ``[B, C]``, float64, nats.
         rounding: Bounds of their errors added up, ``[B, C]``, float64, nats.
         resolved: Whether all stretches stood out from their rounding noise, ``[B, C]``, bool.
+        bins: The log-stretches over time, for their error.
         stretches: Log-stretches of each block, ``[B, C]`` each, if kept.
         block_ends: Steps counted after each block.
         redone: Factorizations that were taken back.
@@ -60,6 +62,7 @@ class Trajectories:
         self.sums = torch.zeros(shape, dtype=torch.float64, device=basis.device)
         self.rounding = torch.zeros_like(self.sums)
         self.resolved = torch.ones(shape, dtype=torch.bool, device=basis.device)
+        self.bins = StretchBins()
         self.stretches: list[Tensor] = []
         self.block_ends: list[int] = []
         self.redone = 0
@@ -165,6 +168,7 @@ class Trajectories:
         all_well = torch.ones_like(self.resolved)
         self.resolved = self.resolved & everywhere(result.resolved, all_well)
         self.block_ends.append(self._done - self._warmup_steps)
+        self.bins.add(log_stretch, self.block_ends[-1])
         if self._keep:
             self.stretches.append(log_stretch)
 

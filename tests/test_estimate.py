@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from lightning_lyap import lyapunov_spectrum
+from lightning_lyap.contrasts import NUM_SCALES
 from lightning_lyap.estimate import MeanSpectrum, SpectrumSums
+from lightning_lyap.uncertainty import t_quantile
 from tests.cells import INPUT_SIZE, build
 from tests.compare import assert_near
 
@@ -18,13 +20,16 @@ def sequences(batch: int, steps: int) -> torch.Tensor:
 
 
 def sums_of(exponents: torch.Tensor, unresolved: list[int] | None = None) -> SpectrumSums:
-    count = exponents.shape[1]
+    """Sums of sequences of which nothing is known but their exponents, ``[B, K]``."""
+    batch, count = exponents.shape
+    nothing = torch.zeros(NUM_SCALES - 1, count, dtype=exponents.dtype)
     return SpectrumSums(
-        total=exponents.sum(0),
-        squares=exponents.square().sum(0),
+        squares=torch.cat([exponents.square().sum(0, keepdim=True), nothing]),
+        cross=torch.cat([exponents.sum(0, keepdim=True), nothing]),
+        weights=torch.tensor([batch] + [0] * (NUM_SCALES - 1), dtype=exponents.dtype),
+        terms=torch.tensor([batch] + [0] * (NUM_SCALES - 1)),
         rounding=torch.zeros(count, dtype=torch.float64),
         unresolved=torch.tensor(unresolved or [0] * count),
-        count=exponents.shape[0],
     )
 
 
@@ -62,18 +67,35 @@ def test_running_exponents_leave_out_invalid_sequences() -> None:
     assert_near(estimate.running_exponents()[-1], estimate.exponents)
 
 
-def test_spread_over_sequences() -> None:
-    estimate = lyapunov_spectrum(build("gru"), sequences(6, 10))
+def test_many_sequences_tell_their_error_by_their_spread() -> None:
+    estimate = lyapunov_spectrum(build("gru"), sequences(33, 10))
     expected = estimate.per_sequence.std(0)
     assert_near(estimate.std, expected, 1e-7)
-    assert_near(estimate.standard_errors, expected / 6**0.5, 1e-7)
-    assert estimate.num_sequences == 6
+    assert_near(estimate.standard_errors, expected / 33**0.5, 1e-7)
+    quantile = t_quantile(torch.tensor(32.0, dtype=F64))
+    assert_near(estimate.margins, quantile * estimate.standard_errors)
+    assert estimate.num_sequences == 33
 
 
-def test_one_sequence_has_no_spread() -> None:
+def test_intervals_are_exponents_and_margins() -> None:
+    estimate = lyapunov_spectrum(build("gru"), sequences(3, 20))
+    assert estimate.intervals.shape == (7, 2)
+    assert_near(estimate.intervals.mean(-1), estimate.exponents)
+    assert_near(estimate.intervals.diff(dim=-1)[:, 0], 2 * estimate.margins)
+    assert bool((estimate.margins > 1.96 * estimate.standard_errors).all())
+
+
+def test_one_sequence_has_no_spread_but_an_error() -> None:
     estimate = lyapunov_spectrum(build("gru"), sequences(1, 10))
     assert bool(estimate.std.isnan().all())
+    assert bool((estimate.standard_errors > 0).all())
+
+
+def test_one_block_of_one_sequence_tells_no_error() -> None:
+    estimate = lyapunov_spectrum(build("gru"), sequences(1, 10), orthonormalize_every=10)
+    assert bool(estimate.exponents.isfinite().all())
     assert bool(estimate.standard_errors.isnan().all())
+    assert bool(estimate.intervals.isnan().all())
 
 
 def test_equal_sequences_have_next_to_no_spread() -> None:
@@ -84,16 +106,11 @@ def test_equal_sequences_have_next_to_no_spread() -> None:
 
 def test_sums_of_parts_are_the_sums_of_the_whole() -> None:
     exponents = torch.randn(7, 4, dtype=F64)
-    one, other = sums_of(exponents[:3]), sums_of(exponents[3:])
-    joined = SpectrumSums(
-        total=one.total + other.total,
-        squares=one.squares + other.squares,
-        rounding=one.rounding + other.rounding,
-        unresolved=one.unresolved + other.unresolved,
-        count=one.count + other.count,
-    )
-    for got, expected in zip(joined.mean(), sums_of(exponents).mean(), strict=True):
-        assert_near(got, expected)
+    one, other, whole = sums_of(exponents[:3]), sums_of(exponents[3:]), sums_of(exponents)
+    joined = SpectrumSums(**{name: x + vars(other)[name] for name, x in vars(one).items()})
+    assert_near(joined.mean, whole.mean)
+    assert_near(joined.std(), whole.std())
+    assert_near(whole.std(), exponents.std(0))
 
 
 def test_sorted_mean_sorts_every_field_alike() -> None:
@@ -105,6 +122,10 @@ def test_sorted_mean_sorts_every_field_alike() -> None:
     assert spectrum.resolved.tolist() == [True, False, False]
     assert spectrum.std[:2].tolist() == pytest.approx([0.02**0.5, 2**0.5])
     assert spectrum.std[2].isnan()
+    assert spectrum.standard_errors[:2].tolist() == pytest.approx([0.1, 1.0])
+    assert spectrum.margins[:2].tolist() == pytest.approx([1.27062, 12.7062], rel=1e-4)
+    assert spectrum.standard_errors[2].isnan()
+    assert spectrum.margins[2].isnan()
     assert (spectrum.num_exponents, spectrum.tangent_size) == (3, 5)
     assert not spectrum.is_complete
 

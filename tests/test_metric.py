@@ -21,7 +21,7 @@ from tests.compare import assert_near
 from tests.systems import linear_relu_network, product_step
 
 F64 = torch.float64
-VECTORS = ("exponents", "std", "standard_errors", "resolved", "rounding_errors")
+VECTORS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
 
 
 def sequences(batch: int, steps: int = 12) -> Tensor:
@@ -52,7 +52,7 @@ def assert_equal(got: MeanSpectrum, expected: MeanSpectrum, tolerance: float = 1
 
 def summed(one: LyapunovSpectrum, other: LyapunovSpectrum) -> LyapunovSpectrum:
     """Add the sums by hand."""
-    for name in ("total", "squares", "unresolved", "count"):
+    for name in ("squares", "cross", "weights", "terms", "rounding", "unresolved"):
         setattr(one, name, getattr(one, name) + getattr(other, name))
     return one
 
@@ -91,8 +91,8 @@ def test_parts_that_sort_their_exponents_differently_are_merged_by_direction(joi
         measured((product_step, x[:2], start[:2])),
         measured((product_step, x[2:], start[2:])),
     )
-    assert one.total[0] < 0 < one.total[1]
-    assert other.total[0] > 0 > other.total[1]
+    assert one.cross[0, 0] < 0 < one.cross[0, 1]
+    assert other.cross[0, 0] > 0 > other.cross[0, 1]
     spectrum = join(one, other).mean_spectrum()
     logs = torch.tensor([[0.5, 3.0], [0.7, 2.0], [4.0, 0.1]], dtype=F64).log()
     mean, order = logs.mean(0).sort(descending=True)
@@ -106,7 +106,8 @@ def test_resolved_means_resolved_in_every_part() -> None:
     module = build("gru", hidden_size=3)
     one, other = (lyapunov_spectrum(module, sequences(2)) for _ in range(2))
     lost = one.order[2].item()  # the vector whose exponent comes last in one part
-    one = replace(one, resolved=torch.tensor([True, True, False]))
+    unresolved = torch.zeros(3, dtype=torch.int64).index_fill(0, one.order[2:], 2)
+    one = replace(one, sums=replace(one.sums, unresolved=unresolved))
     assert bool(other.resolved.all())
     for parts in ((one, other), (other, one)):
         metric = measured(*((part,) for part in parts))
@@ -174,7 +175,7 @@ def test_reset_forgets_everything_but_the_settings() -> None:
     metric = measured((build("gru"), sequences(2)), orthonormalize_every=4)
     metric.compute()
     metric.reset()
-    assert int(metric.count) == int(metric.tangent_size) == 0
+    assert int(metric.terms[0]) == int(metric.tangent_size) == 0
     smaller, x = build("gru", hidden_size=3), sequences(2)
     metric.update(smaller, x)
     expected = lyapunov_spectrum(smaller, x, orthonormalize_every=4)
@@ -329,7 +330,7 @@ def test_a_network_cast_to_half_precision_leaves_its_metric_in_float64() -> None
     holder.half().to("cpu").bfloat16()
     metric = holder["metric"]
     assert isinstance(metric, LyapunovSpectrum)
-    assert metric.half().total.dtype == metric.squares.dtype == F64
+    assert metric.half().cross.dtype == metric.squares.dtype == F64
     assert_equal(metric.mean_spectrum(), expected)
 
 

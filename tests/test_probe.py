@@ -78,7 +78,7 @@ def test_measurement_is_the_estimate_with_the_same_settings(
         keep_log_stretches=True,
     )
     assert type(measured.spectrum) is MeanSpectrum
-    for name in ("exponents", "std", "standard_errors", "resolved"):
+    for name in ("exponents", "std", "standard_errors", "margins", "resolved"):
         assert_near(getattr(measured.spectrum, name), getattr(expected, name), 1e-12)
     assert measured.spectrum.num_sequences == 3
     assert measured.spectrum.tangent_size == (28 if state == "full" else 14)

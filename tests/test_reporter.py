@@ -25,6 +25,7 @@ def measurement(*exponents: float, num_sequences: int = 2, seconds: float = 0.5)
         exponents=values,
         std=torch.where(values.isfinite(), 0.2, math.nan),
         standard_errors=torch.where(values.isfinite(), 0.1, math.nan),
+        margins=torch.where(values.isfinite(), 0.25, math.nan),
         resolved=values.isfinite(),
         rounding_errors=torch.zeros_like(values),
         num_sequences=num_sequences,

@@ -20,6 +20,7 @@ def history(*epochs: float) -> SpectrumHistory:
             exponents=exponents,
             std=torch.ones(3, dtype=torch.float64),
             standard_errors=torch.ones(3, dtype=torch.float64),
+            margins=torch.ones(3, dtype=torch.float64),
             resolved=torch.ones(3, dtype=torch.bool),
             rounding_errors=torch.zeros(3, dtype=torch.float64),
             num_sequences=2,

@@ -160,6 +160,7 @@ def test_warmup_drops_the_first_stretches_and_keeps_state_and_basis(every: int) 
     )
     warm = lyapunov_spectrum(module, x, warmup_steps=9, orthonormalize_every=every)
     assert_near(warm.exponents, tail.exponents)
+    assert_near(warm.margins, tail.margins, 1e-8)
     assert warm.steps.tolist() == [15, 15]
     assert float((warm.exponents - lyapunov_spectrum(module, x).exponents).abs().max()) > 1e-3
 

@@ -1,0 +1,162 @@
+"""Log-stretches over time, kept in little room and summed so that parts add up to the whole.
+
+What an error bar needs to know about a sequence is how much the halves of its batches differ, at
+every scale: Haar contrasts. Batches are cut at the ends of blocks, between orthonormalizations.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Batches at the finest scale, in one sequence and in all together. With more of them batches get
+# shorter than the correlations; with fewer their variance is less well known.
+MAX_BATCHES = 64
+# The sequences themselves, and the differences of halves at each scale.
+NUM_SCALES = MAX_BATCHES.bit_length()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Contrasts:
+    """Sums over sequences, from which mean, spread and error follow; sums of parts add up.
+
+    Scale 0 is whole sequences: ``u`` is the exponent of one, ``w = 1``. Scale j is the contrast of
+    the two halves of each of its ``2^(j-1)`` batches: ``u`` is the difference of their stretches,
+    ``w`` that of their steps, both divided by the steps of the sequence. ``u - lambda w`` is then
+    what is left with the exponent lambda, and its square follows from the sums.
+
+    Attributes:
+        squares: Sum of ``u^2``, ``[scales, K]``, float64, in the order of the basis vectors.
+        cross: Sum of ``u w``, ``[scales, K]``, float64; at scale 0 the sum of the exponents.
+        weights: Sum of ``w^2``, ``[scales]``, float64.
+        terms: Number of terms, ``[scales]``, int64; at scale 0 that of the sequences. Sequences of
+            too few blocks have none at the finer scales.
+    """
+
+    squares: Tensor
+    cross: Tensor
+    weights: Tensor
+    terms: Tensor
+
+    @property
+    def count(self) -> int:
+        """Number of sequences."""
+        return int(self.terms[0])
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over the sequences, ``[K]``, nats per step; NaN without one."""
+        return self.cross[0] / self.count if self.count else self.cross[0] / torch.nan
+
+    def residuals(self) -> Tensor:
+        """Compute the sums of squares that the mean leaves, ``sum (u - lambda w)^2``.
+
+        Returns:
+            ``[scales, K]``, (nats per step)^2. NaN where the mean is infinite.
+
+        Example:
+            >>> bins = StretchBins()
+            >>> for end, stretch in ((1, 3.0), (2, 1.0)):
+            ...     bins.add(torch.tensor([[stretch]], dtype=torch.float64), end)
+            >>> bins.contrasts(torch.tensor([2]), torch.tensor([True])).residuals()[:2, 0]
+            tensor([0., 1.], dtype=torch.float64)
+        """
+        mean = self.mean
+        rest = self.squares - 2 * mean * self.cross + mean.square() * self.weights.unsqueeze(-1)
+        return rest.clamp(min=0)
+
+
+class StretchBins:
+    """Log-stretches over time, in at most twice `MAX_BATCHES` bins whatever the number of steps.
+
+    Every block has a bin of its own until the bins are full; then neighbours are joined until
+    each holds a 64th of the steps so far, and later blocks fill bins of that width. Blocks may
+    differ in length.
+
+    Example:
+        >>> bins = StretchBins()
+        >>> for end in range(1, 1001):
+        ...     bins.add(torch.zeros(1, 1, dtype=torch.float64), end)
+        >>> bins.ends[:3], len(bins.ends)
+        ([8, 16, 24], 125)
+    """
+
+    def __init__(self) -> None:
+        self.ends: list[int] = []
+        self._sums: list[Tensor] = []
+        self._width = 0.0
+
+    def add(self, log_stretch: Tensor, end: int) -> None:
+        """Count a block.
+
+        Args:
+            log_stretch: ``[B, K]``, nats, float64; zero for sequences that had ended.
+            end: Steps counted so far.
+        """
+        if len(self.ends) == 2 * MAX_BATCHES:
+            ends, sums = self.ends, self._sums
+            self.ends, self._sums, self._width = [], [], ends[-1] / MAX_BATCHES
+            for stretch, bin_end in zip(sums, ends, strict=True):
+                self._put(stretch, bin_end)
+        self._put(log_stretch, end)
+
+    def _put(self, log_stretch: Tensor, end: int) -> None:
+        """Add to the last bin if it is not full, else open another.
+
+        Args:
+            log_stretch: ``[B, K]``.
+            end: Steps counted so far.
+        """
+        last = self.ends[-1] - (self.ends[-2] if len(self.ends) > 1 else 0) if self.ends else 0
+        if self.ends and last < self._width:
+            self._sums[-1] = self._sums[-1] + log_stretch
+            self.ends[-1] = end
+        else:
+            self._sums.append(log_stretch)
+            self.ends.append(end)
+
+    def contrasts(self, steps: Tensor, valid: Tensor) -> Contrasts:
+        """Sum exponents and contrasts over sequences.
+
+        Args:
+            steps: Steps counted in each sequence, ``[B]``, at most those in the bins.
+            valid: Which sequences to take, ``[B]``, bool.
+
+        Returns:
+            The sums.
+        """
+        sums = torch.stack(self._sums)[:, valid]
+        total = torch.cat([torch.zeros_like(sums[:1]), sums.cumsum(0)])
+        ends = torch.tensor([0, *self.ends], device=sums.device)
+        done = torch.minimum(ends[:, None], steps[valid])
+        cuts = _cuts(done, steps[valid])
+        length = steps[valid].double()
+        at_cuts = total.gather(0, cuts.unsqueeze(-1).expand(-1, -1, sums.shape[-1]))
+        stretches, lengths = at_cuts / length.unsqueeze(-1), done.gather(0, cuts) / length
+        rows = [(stretches[-1:], lengths[-1:])]
+        for scale in range(1, NUM_SCALES):
+            every = MAX_BATCHES >> scale
+            part, share = stretches[::every].diff(dim=0), lengths[::every].diff(dim=0)
+            whole = (share > 0).all(0)
+            part, share = part[:, whole], share[:, whole]
+            rows.append((part[::2] - part[1::2], share[::2] - share[1::2]))
+        return Contrasts(
+            squares=torch.stack([u.square().sum((0, 1)) for u, _ in rows]),
+            cross=torch.stack([(u * w.unsqueeze(-1)).sum((0, 1)) for u, w in rows]),
+            weights=torch.stack([w.square().sum() for _, w in rows]),
+            terms=torch.tensor([w.numel() for _, w in rows], device=sums.device),
+        )
+
+
+def _cuts(done: Tensor, steps: Tensor) -> Tensor:
+    """Find where to cut each sequence into `MAX_BATCHES` batches of as equal length as bins allow.
+
+    Args:
+        done: Steps of each sequence at the bins' ends, ascending from 0, ``[bins + 1, B]``.
+        steps: Steps of each sequence, ``[B]``.
+
+    Returns:
+        Index of a bin's end for each cut, ``[MAX_BATCHES + 1, B]``, int64.
+    """
+    wanted = torch.arange(MAX_BATCHES + 1, device=done.device).unsqueeze(-1) * steps / MAX_BATCHES
+    return torch.stack([(done - cut).abs().argmin(0) for cut in wanted])
