@@ -71,10 +71,10 @@ class AutoInterval:
 
     Over k steps the columns of the basis spread by k times the spread of the stretches per step,
     and an exponent loses digits in proportion: its error grows like ``exp(k (s_1 - s_i))``, with
-    s the log-stretches per step. From the errors and stretches of the block before, the largest k
-    is chosen for which the errors of the whole run, all its steps together, are predicted to stay
-    within the tolerance. Where a block turns out worse by far, it is taken back and done again with
-    half its steps.
+    s the log-stretches per step. From the errors of the block before and the stretches so far, the
+    largest k is chosen whose errors are predicted to stay within the tolerance per step; what
+    earlier blocks left of it, or took too much, is made up for. A block that turns out worse by far
+    is taken back and done again with fewer steps.
 
     The tolerance, 1e-3 nats per step in float32 and 1e-6 in float64, holds for all exponents but
     the last sixteenth of a complete spectrum: a few directions that shrink much faster than the
@@ -94,12 +94,15 @@ class AutoInterval:
     def __init__(self, num_exponents: int, tangent_size: int, dtype: torch.dtype) -> None:
         given_up = int(SACRIFICE * num_exponents) if num_exponents == tangent_size else 0
         self._kept = num_exponents - given_up
-        self._range = math.log(torch.finfo(dtype).max) / 4
+        self._range = math.log(torch.finfo(dtype).max) / 2
         self.tolerance: float | None = TOLERANCES[dtype]
         self._limit = TOLERANCES[dtype]
         self._next = FIRST
+        # What is left of the tolerance, nats.
+        self._saved = 0.0
         self._steps = 0
-        self._errors: Tensor | float = 0.0
+        self._stretched: Tensor | float = 0.0
+        self._fastest = 0.0
         # Lost in a single step: no interval can save them.
         self._hopeless: Tensor | None = None
 
@@ -119,46 +122,59 @@ class AutoInterval:
             self._hopeless = lost if self._hopeless is None else self._hopeless | lost
         if self._hopeless is not None:
             error = error.masked_fill(self._hopeless, 0.0)
-        if steps > 1 and self._excess(error, steps) > EXCESS:
-            self._next = max(1, steps // 2)
+        spent = self._worst(error)
+        if steps > 1 and spent > EXCESS * self._limit * steps:
+            self._next = self._longest(steps, error, steps - 1) if self._steps else steps // 2
             return False
         if counted:
-            self._errors = self._errors + error
-            self._steps += steps
-        self._next = self._longest(steps, stretch, error)
+            self._saved += self._limit * steps - spent
+        self._remember(steps, stretch)
+        self._next = self._longest(steps, error, GROWTH * steps)
         return True
 
-    def _excess(self, error: Tensor, steps: int) -> float:
-        """Return the error of the run with a further block, in units of the tolerance.
+    def _remember(self, steps: int, stretch: Tensor) -> None:
+        """Take the stretches of a block into the mean over the run.
 
         Args:
-            error: Errors of the block's stretches, ``[K]``, nats.
             steps: Its steps.
-
-        Returns:
-            That of the worst exponent that is not given up.
-        """
-        per_step = (self._errors + error) / (self._steps + steps)
-        return per_step.kthvalue(self._kept).values.item() / self._limit
-
-    def _longest(self, steps: int, stretch: Tensor, error: Tensor) -> int:
-        """Return the longest block that is predicted to keep the tolerance.
-
-        Args:
-            steps: Steps of the block before.
             stretch: Its log-stretches, ``[b, K]``.
-            error: The errors of these, ``[K]``.
-
-        Returns:
-            At least 1, at most four times as long as the block before.
         """
         largest = stretch.amax(-1, keepdim=True)
         # Directions that are mapped to zero lose no digits.
         known = torch.where(stretch.isneginf(), largest, stretch).nan_to_num(neginf=0.0)
-        spread = ((known.amax(-1, keepdim=True) - known) / steps).mean(0)
-        fastest = max(known.abs().max().item() / steps, 1e-9)
-        for length in range(min(GROWTH * steps, int(self._range / fastest)), 1, -1):
-            predicted = error * (spread * (length - steps)).exp()
-            if self._excess(predicted, length) <= 1:
+        self._fastest = self._worst(known.abs().amax(0)) / steps
+        self._stretched = self._stretched + known.mean(0)
+        self._steps += steps
+
+    def _worst(self, values: Tensor) -> float:
+        """Return the largest value among the exponents that are not given up.
+
+        Args:
+            values: ``[K]``, such as the errors of a block's stretches.
+
+        Returns:
+            One of them.
+        """
+        return values.kthvalue(self._kept).values.item()
+
+    def _longest(self, steps: int, error: Tensor, most: int) -> int:
+        """Return the longest block that is predicted to keep the tolerance.
+
+        Args:
+            steps: Steps of the block before.
+            error: The errors of its stretches, ``[K]``, nats.
+            most: Upper limit.
+
+        Returns:
+            At least 1.
+        """
+        per_step = torch.as_tensor(self._stretched) / self._steps
+        spread = per_step.max() - per_step
+        in_range = int(self._range / max(self._fastest, 1e-9))
+        for length in range(min(most, in_range), 1, -1):
+            share = self._limit * length
+            # Predictions of longer blocks are less sure; a single block says little about the next.
+            allowed = 0.5 if length > steps else 2.0 if self._saved > 0 else 1.0
+            if self._worst(error * (spread * (length - steps)).exp()) <= allowed * share:
                 return length
         return 1
