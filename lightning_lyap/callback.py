@@ -10,11 +10,11 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
-from lightning_lyap.capture import find_recurrent_modules
 from lightning_lyap.checks import check_count
 from lightning_lyap.driving import SequenceSource
 from lightning_lyap.dynamics import StateChoice
 from lightning_lyap.estimate import SpectrumEstimate
+from lightning_lyap.finding import find_recurrent_modules
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.probe import Measurement, ProbeSettings, combine_processes, estimate_spectra
@@ -136,7 +136,7 @@ class LyapunovSpectrumCallback(Callback):
         self._validations_since = 0
         self._last: dict[str, float] = {}
         self._goes_on = False
-        self._found: dict[str, nn.RNNBase] = {}
+        self._found: dict[str, nn.Module] = {}
         self._source: SequenceSource | None = None
         self._due = False
         self._measured: dict[str, Measurement] | None = None

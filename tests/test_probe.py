@@ -1,6 +1,7 @@
 """One measurement of a network: the estimator's numbers by module, on the share of this process."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -8,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import lyapunov_spectrum
-from lightning_lyap.capture import DrivingSequences
 from lightning_lyap.estimate import MeanSpectrum
 from lightning_lyap.probe import (
     Measurement,
@@ -16,6 +16,7 @@ from lightning_lyap.probe import (
     combine_processes,
     estimate_spectra,
 )
+from lightning_lyap.recordings import DrivingSequences
 from tests.cells import INPUT_SIZE, build, random_state
 from tests.compare import assert_near
 
@@ -43,7 +44,7 @@ def driving(
 
 
 def measure(
-    modules: dict[str, nn.RNNBase],
+    modules: Mapping[str, nn.Module],
     inputs: dict[str, DrivingSequences],
     chosen: ProbeSettings,
     progress: Any = None,
