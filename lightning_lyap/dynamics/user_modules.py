@@ -54,14 +54,15 @@ def from_user_module(
     tensors = flatten_state(start)
     own = next(_floating_tensors(module), tensors[0] if tensors else torch.empty(0))
     chosen = compute_dtype(own.dtype, dtype)
-    step = make_step(evaluation_copy(module, chosen))
+    twin = evaluation_copy(module, chosen)
+    step = make_step(twin)
     if not callable(step):
         raise TypeError(
             f"Expected `step` of {type(module).__name__} to return a function step(x_t, state), "
             f"but got {type(step).__name__}."
         )
     start = StateForm.of(start).build(tuple(tensor.to(own.device) for tensor in tensors))
-    return AutodiffDynamics(step, start, differentiate, chosen, bound)
+    return AutodiffDynamics(_with_own_buffers(step, twin), start, differentiate, chosen, bound)
 
 
 def evaluation_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -99,6 +100,35 @@ def evaluation_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
             f"{error}. Pass a function instead: `lambda x, state: module(x, state)`."
         ) from error
     return (twin.to(dtype) if converts else twin).eval()
+
+
+def _with_own_buffers(step: StepFunction, module: nn.Module) -> StepFunction:
+    """Give a step the same buffers at every call, copies that it may change.
+
+    A counter or a running mean that a module keeps is no part of its state.
+
+    Args:
+        step: The step of a module.
+        module: The module.
+
+    Returns:
+        The step, a function of its arguments alone.
+    """
+    parts = [part for part in module.modules() if part._buffers]
+    if not parts:
+        return step
+
+    def advance(x: Tensor, state: Any) -> Any:
+        kept = [dict(part._buffers) for part in parts]
+        for part, buffers in zip(parts, kept, strict=True):
+            part._buffers.update({n: None if b is None else b.clone() for n, b in buffers.items()})
+        try:
+            return step(x, state)
+        finally:
+            for part, buffers in zip(parts, kept, strict=True):
+                part._buffers.update(buffers)
+
+    return advance
 
 
 def _floating_tensors(module: nn.Module) -> "chain[Tensor]":
