@@ -74,7 +74,8 @@ def test_what_holds_no_tensors_is_no_state(state: Any) -> None:
 
 def test_the_state_of_its_own_form_comes_before_the_second_of_a_pair() -> None:
     h, c = torch.rand(2, 3), torch.rand(2, 3)
-    pair, shapes = StateForm.of((h, c)), [(2, 3), (2, 3)]
+    pair = StateForm.of((h, c))
+    shapes: list[tuple[int, ...]] = [(2, 3), (2, 3)]
     assert read_new_state(pair, shapes, (c, h)) == (c, h)
     assert read_new_state(pair, shapes, (h, (c, h))) == (c, h)
     single = StateForm.of(h)
