@@ -9,7 +9,9 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from lightning_lyap.recordings import DrivingSequences, Recording, recording_of
+from lightning_lyap.dynamics import recurrence_of
+from lightning_lyap.loops import LoopRecording
+from lightning_lyap.recordings import CallRecording, DrivingSequences, Recording
 
 
 class InputRecorder:
@@ -31,7 +33,8 @@ class InputRecorder:
     ) -> None:
         self._modules = dict(modules)
         self._recordings = {
-            name: recording_of(module, num_sequences, num_steps) for name, module in modules.items()
+            name: _recording_of(module, num_sequences, num_steps)
+            for name, module in modules.items()
         }
         self._handles: list[RemovableHandle] = []
         self._error: Exception | None = None
@@ -136,3 +139,20 @@ def _input_and_state(
         names = list(signature(module.forward).parameters)[len(given) : 2]
         given.extend(kwargs.get(name) for name in names)
     return given[0], given[1] if len(given) > 1 else None
+
+
+def _recording_of(module: nn.Module, num_sequences: int, num_steps: int) -> Recording:
+    """Choose the way to record a module.
+
+    Args:
+        module: A recurrent module.
+        num_sequences: How many sequences to record.
+        num_steps: How many steps of each to record at most.
+
+    Returns:
+        An empty recording.
+    """
+    known = recurrence_of(module)
+    if known is not None and not known.sequences:
+        return LoopRecording(module, num_sequences, num_steps)
+    return CallRecording(module, num_sequences, num_steps)

@@ -165,6 +165,19 @@ def test_rows_that_end_sooner_stay_behind_at_most_one_step(lengths: list[int], k
         assert_near(row[:length], own[:length], 0)
 
 
+def test_rows_that_have_ended_take_no_place_of_later_batches() -> None:
+    cell, x = cell_of("gru"), inputs(4, 6)
+
+    def masked(part: Tensor) -> None:
+        h = torch.zeros(2, UNITS, dtype=F64)
+        for t, x_t in enumerate(part.unbind(1)):
+            h = torch.where(torch.tensor([[t < 2], [True]]), cell(x_t, h), h)
+
+    recorded = record(cell, lambda: masked(x[:2]), lambda: masked(x[2:]), num_sequences=4)
+    assert recorded.lengths.tolist() == [3, 6, 3, 6]
+    assert_near(recorded.inputs[1::2], x[1::2], 0)
+
+
 def test_rows_that_are_reset_begin_anew_while_others_go_on() -> None:
     cell, x = cell_of("gru"), inputs(2, 6)
 
