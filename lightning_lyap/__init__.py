@@ -11,7 +11,12 @@ from lightning_lyap._version import __version__
 
 if TYPE_CHECKING:
     from lightning_lyap.callback import LyapunovSpectrumCallback
-    from lightning_lyap.dynamics import AutodiffDynamics, Dynamics
+    from lightning_lyap.dynamics import (
+        AutodiffDynamics,
+        Dynamics,
+        register_recurrence,
+        unregister_recurrence,
+    )
     from lightning_lyap.estimate import SpectrumEstimate
     from lightning_lyap.history import SpectrumHistory
     from lightning_lyap.measures import (
@@ -31,6 +36,8 @@ _HOMES = {
     # dynamics
     "AutodiffDynamics": "dynamics",
     "Dynamics": "dynamics",
+    "register_recurrence": "dynamics",
+    "unregister_recurrence": "dynamics",
     # statistics
     "SpectrumMeasures": "measures",
     "kaplan_yorke_dimension": "measures",
@@ -54,6 +61,8 @@ __all__ = [
     "kolmogorov_sinai_entropy",
     "lyapunov_spectrum",
     "num_positive_exponents",
+    "register_recurrence",
+    "unregister_recurrence",
 ]
 
 

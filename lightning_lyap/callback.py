@@ -10,11 +10,11 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
-from lightning_lyap.capture import find_recurrent_modules
 from lightning_lyap.checks import check_count
 from lightning_lyap.driving import SequenceSource
 from lightning_lyap.dynamics import StateChoice
 from lightning_lyap.estimate import SpectrumEstimate
+from lightning_lyap.finding import find_recurrent_modules
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.probe import Measurement, ProbeSettings, combine_processes, estimate_spectra
@@ -32,16 +32,20 @@ class LyapunovSpectrumCallback(Callback):
     """Measures the Lyapunov spectrum of every recurrent module while a network trains.
 
     Add it to any Trainer: ``Trainer(callbacks=[LyapunovSpectrumCallback()])``. It finds every
-    `torch.nn.RNN`, `GRU` and `LSTM` of the LightningModule and measures, before training and after
-    validations, the spectrum along held-out sequences, on the module's device. Training is bitwise
-    the same with and without it.
+    `torch.nn.RNN`, `GRU` and `LSTM` of the LightningModule, every `RNNCell`, `GRUCell` and
+    `LSTMCell` that it calls in a loop over time, and every module of a type that was made known by
+    `register_recurrence`. It measures, before training and after validations, the spectrum along
+    held-out sequences, on the module's device. Training is bitwise the same with and without it.
 
     The sequences come from the DataModule if it has a method
     ``lyapunov_sequences(num_sequences, num_steps)``, which returns a batch (a tensor, or a tuple of
     tensors) that the LightningModule's ``forward`` takes, one row a sequence: each recurrent module
     is then measured on what it receives in that forward pass, in evaluation mode. Otherwise they
     are the first sequences the modules receive in the validation batches (test batches in
-    ``trainer.test``), for the spectrum before training in those of the sanity check.
+    ``trainer.test``), for the spectrum before training in those of the sanity check. Steps of a
+    cell belong to one sequence as long as the cell is given the state it returned; a model that
+    changes the state in between (normalizes it, say) has a recurrence with more in it than the
+    cell, and that is an error: register a module that does the whole step.
 
     Logged in the validation epoch, so that ModelCheckpoint and EarlyStopping can monitor them; with
     several modules as ``lyapunov/MODULE/max`` and so on. Values that are not finite are left out.
@@ -77,7 +81,8 @@ class LyapunovSpectrumCallback(Callback):
         warmup_steps: Steps before those that are not counted. Default 0 (Algorithm 1).
         orthonormalize_every: Steps between factorizations. Default 1 (Algorithm 1).
         num_exponents: K leading exponents, or all of a module that has fewer. Default: all.
-        state: ``"full"`` for the map of an LSTM's (h, c), ``"hidden"`` for the paper's dh'/dh.
+        state: ``"full"`` for the map of an LSTM's (h, c), ``"hidden"`` for the paper's dh'/dh; of
+            torch's LSTMs, other modules have their whole state.
         dtype: ``"float32"``, ``"float64"``, or None for the module's own.
         every_n_validations: Measure after the first validation and then after every n-th.
         before_training: Whether to measure before the first step of training, too.
@@ -136,7 +141,7 @@ class LyapunovSpectrumCallback(Callback):
         self._validations_since = 0
         self._last: dict[str, float] = {}
         self._goes_on = False
-        self._found: dict[str, nn.RNNBase] = {}
+        self._found: dict[str, nn.Module] = {}
         self._source: SequenceSource | None = None
         self._due = False
         self._measured: dict[str, Measurement] | None = None

@@ -92,7 +92,8 @@ def check_inputs(
             f"at least one sequence, but got {tuple(inputs.shape)}. A single sequence [T, I] takes "
             "`inputs.unsqueeze(0)`."
         )
-    if isinstance(dynamics, nn.RNNBase) and inputs.shape[2] != dynamics.input_size:
+    sized = isinstance(dynamics, nn.RNNBase | nn.RNNCellBase)
+    if sized and inputs.shape[2] != dynamics.input_size:
         raise ValueError(
             f"Expected `inputs` with {dynamics.input_size} features, the module's input_size, "
             f"but got {tuple(inputs.shape)}."

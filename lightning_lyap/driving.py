@@ -11,8 +11,9 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lightning_lyap.capture import DrivingSequences, InputRecorder
+from lightning_lyap.capture import InputRecorder
 from lightning_lyap.generators import preserved_generators
+from lightning_lyap.recordings import DrivingSequences
 
 
 class SequenceSource:
@@ -32,7 +33,7 @@ class SequenceSource:
     def __init__(
         self,
         trainer: Trainer,
-        modules: Mapping[str, nn.RNNBase],
+        modules: Mapping[str, nn.Module],
         num_sequences: int,
         num_steps: int,
     ) -> None:

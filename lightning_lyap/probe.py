@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_lyap.capture import DrivingSequences
 from lightning_lyap.checks import check_count, check_settings
-from lightning_lyap.dynamics import StateChoice, check_state, from_torch_module
+from lightning_lyap.dynamics import Dynamics, StateChoice, as_dynamics, check_state
 from lightning_lyap.estimate import MeanSpectrum, SpectrumEstimate
 from lightning_lyap.metric import LyapunovSpectrum
+from lightning_lyap.recordings import DrivingSequences
 from lightning_lyap.spectrum import lyapunov_spectrum
 
 DTYPE_NAMES = {"float32": torch.float32, "float64": torch.float64}
@@ -91,7 +91,7 @@ class Measurement:
 
 
 def estimate_spectra(
-    modules: Mapping[str, nn.RNNBase],
+    modules: Mapping[str, nn.Module],
     sequences: Mapping[str, DrivingSequences],
     settings: ProbeSettings,
     progress: Callable[[str, int, int], None] | None = None,
@@ -110,6 +110,8 @@ def estimate_spectra(
     Raises:
         ValueError: If a spectrum can't be measured with these settings.
     """
+    for name in modules.keys() - sequences.keys():
+        _system(modules[name], None, settings)  # its size must be known for `combine_processes`
     estimates: dict[str, tuple[SpectrumEstimate, float]] = {}
     for name, driving in sequences.items():
         start = time.perf_counter()
@@ -118,7 +120,9 @@ def estimate_spectra(
             driving.inputs,
             initial_state=driving.initial_state,
             lengths=driving.lengths,
-            num_exponents=_num_exponents(modules[name], settings),
+            num_exponents=_num_exponents(
+                _system(modules[name], driving.initial_state, settings).tangent_size, settings
+            ),
             keep_log_stretches=True,
             progress=None if progress is None else partial(progress, name),
             **settings.estimator_settings(),
@@ -128,7 +132,7 @@ def estimate_spectra(
 
 
 def combine_processes(
-    modules: Mapping[str, nn.RNNBase],
+    modules: Mapping[str, nn.Module],
     estimates: Mapping[str, tuple[SpectrumEstimate, float]],
     settings: ProbeSettings,
 ) -> dict[str, Measurement]:
@@ -144,24 +148,45 @@ def combine_processes(
     """
     measured: dict[str, Measurement] = {}
     for name, module in modules.items():
-        metric = LyapunovSpectrum(_num_exponents(module, settings), **settings.estimator_settings())
-        metric = metric.to(next(module.parameters()).device)
         estimate, seconds = estimates.get(name, (None, 0.0))
+        if estimate is None:
+            system = _system(module, None, settings)
+            size, device = system.tangent_size, system.device
+        else:
+            size, device = estimate.tangent_size, estimate.exponents.device
+        count = _num_exponents(size, settings)
+        metric = LyapunovSpectrum(count, **settings.estimator_settings()).to(device)
         if estimate is not None:
             metric.update(estimate)
         measured[name] = Measurement(metric.mean_spectrum(), estimate, seconds)
     return measured
 
 
-def _num_exponents(module: nn.RNNBase, settings: ProbeSettings) -> int:
-    """Return K for a module: all its exponents, or as many as asked for.
+def _system(module: nn.Module, initial_state: Any, settings: ProbeSettings) -> Dynamics:
+    """Return the dynamics of a module.
 
     Args:
         module: The module.
+        initial_state: The state its sequences start from, or None.
         settings: How to measure.
 
     Returns:
-        At most the size of the module's tangent space.
+        The dynamics.
+
+    Raises:
+        ValueError: If a registered module has neither that nor a default.
     """
-    size = from_torch_module(module, settings.state).tangent_size
+    return as_dynamics(module, initial_state, settings.state)
+
+
+def _num_exponents(size: int, settings: ProbeSettings) -> int:
+    """Return K: all exponents there are, or as many as asked for.
+
+    Args:
+        size: N.
+        settings: How to measure.
+
+    Returns:
+        At most N.
+    """
     return size if settings.num_exponents is None else min(settings.num_exponents, size)

@@ -48,14 +48,15 @@ def lyapunov_spectrum(
     computes in full precision inside autocast and with TF32 allowed. Dropout is left out.
 
     Args:
-        dynamics: `torch.nn.RNN`, `GRU` or `LSTM` (1 to L layers; the stack is one system); a
-            function ``step(x_t, state) -> state``, differentiated by `torch.func`; or an object
-            with the `Dynamics` protocol.
+        dynamics: `torch.nn.RNN`, `GRU` or `LSTM` (1 to L layers; the stack is one system), or a
+            cell of these; a module of a type known by `register_recurrence`; a module or function
+            ``step(x_t, state)`` that returns the new state or (output, new state), differentiated
+            by `torch.func`; or an object with the `Dynamics` protocol.
         inputs: Driving sequences, ``[B, T, I]``: batch first always, whatever the module's own
             ``batch_first``. An autonomous system takes ``I = 0``.
         initial_state: What the torch module takes as its second argument, ``[L, B, H]`` or a pair
-            of such; ``[B, N]`` or a tuple of such for a step function, which needs it. Default:
-            zeros (Section 4.1).
+            of such; ``[B, N]`` or a tuple or dict of such for cells and step functions, which need
+            it. Default: zeros (Section 4.1) for torch's, the registered one for others.
         initial_basis: Orthonormal tangent vectors to start from, ``[B, N, K]``: with
             ``final_basis`` and ``final_state`` of an earlier estimate the run goes on where that
             one ended.

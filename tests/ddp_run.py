@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lightning_lyap import LyapunovSpectrumCallback
-from tests.networks import Predictor, Windows, trainer
+from lightning_lyap import LyapunovSpectrumCallback, register_recurrence
+from tests.networks import FEATURES, Predictor, Windows, trainer
 
 
 class BrokenShare(Windows):
@@ -19,12 +20,40 @@ class BrokenShare(Windows):
         return windows
 
 
+@register_recurrence(initial_state=lambda cell, batch_size: torch.zeros(batch_size, 4))
+class Halving(nn.Module):
+    """A cell whose exponents are all -log 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs = nn.Linear(FEATURES, 4)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return h / 2 + self.inputs(x)
+
+
+class Loop(Predictor):
+    """A network with a loop over a registered cell, under the name of the predictor's module."""
+
+    def __init__(self) -> None:
+        super().__init__(hidden_size=4)
+        self.rnn: Any = Halving()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        h, outputs = inputs.new_zeros(len(inputs), 4), []
+        for x in inputs.unbind(1):
+            h = self.rnn(x, h)
+            outputs.append(h)
+        return self.read_out(torch.stack(outputs, 1))
+
+
 def main(folder: Path, case: str, devices: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    callback = LyapunovSpectrumCallback(5, 8, figures=False, dtype="float64")
+    num_sequences = 1 if case == "cell" else 5
+    callback = LyapunovSpectrumCallback(num_sequences, 8, figures=False, dtype="float64")
     fitted = trainer(folder, callback, max_epochs=1, devices=devices, strategy="ddp")
-    model = Predictor()
+    model = Loop() if case == "cell" else Predictor()
     fitted.fit(model, datamodule=BrokenShare() if case == "broken" else Windows())
     history = callback.histories["rnn"]
     result = {

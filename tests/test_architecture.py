@@ -43,6 +43,9 @@ SIGHT = {
     "spectrum": MATHEMATICS,
     "metric": MATHEMATICS | {"plotting"},
     "plotting": MATHEMATICS,
+    "finding": {"dynamics"},
+    "recordings": {"dynamics"},
+    "loops": {"dynamics", "recordings"},
     "history": MATHEMATICS | {"plotting", "_version"},
 }
 OPTIONAL = {"matplotlib", "mpl_toolkits", "tensorboard", "hydra", "omegaconf", "pooch"}

@@ -47,3 +47,15 @@ def test_a_process_that_fails_keeps_no_other_waiting(tmp_path: Path) -> None:
         assert result["before"] is None
         assert result["failures"] == 2
     assert said.count("No complete Lyapunov spectrum") == 1
+
+
+@needs_gloo
+def test_a_process_without_a_sequence_agrees_on_the_size_of_a_registered_cell(
+    tmp_path: Path,
+) -> None:
+    results, _ = run(tmp_path, "cell", 2)
+    for result in results:
+        assert result["failures"] == 0
+        expected = torch.full((4,), 0.5, dtype=torch.float64).log()
+        torch.testing.assert_close(result["before"], expected)
+    assert results[0]["max"] == results[1]["max"]

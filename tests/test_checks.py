@@ -71,7 +71,18 @@ CASES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ),
     ("oblique basis", {"initial_basis": EYE + 0.1}, ValueError, "orthonormal columns, but they"),
     ("nan basis", {"initial_basis": EYE * math.nan}, ValueError, "orthonormal columns, but they"),
-    ("cell", {"dynamics": nn.LSTMCell(3, 4)}, TypeError, "but got LSTMCell. Wrap a cell as"),
+    (
+        "cell features",
+        {"dynamics": nn.LSTMCell(2, 4)},
+        ValueError,
+        r"2 features, the module's input_size, but got \(2, 10, 3\)",
+    ),
+    (
+        "cell start",
+        {"dynamics": nn.LSTMCell(3, 4), "initial_state": torch.zeros(2, 4)},
+        ValueError,
+        r"\[\(2, 4\), \(2, 4\)\] .*, but got \[\(2, 4\)\]. Pass what the torch cell takes",
+    ),
     ("nothing", {"dynamics": None}, TypeError, "Expected `dynamics` .*, but got NoneType"),
     (
         "bidirectional",

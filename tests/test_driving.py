@@ -14,8 +14,8 @@ from pytorch_lightning import LightningModule, seed_everything
 from torch import Tensor, nn
 
 from lightning_lyap import LyapunovSpectrumCallback
-from lightning_lyap.capture import find_recurrent_modules
 from lightning_lyap.driving import SequenceSource
+from lightning_lyap.finding import find_recurrent_modules
 from tests import networks
 from tests.compare import assert_near
 

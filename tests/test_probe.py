@@ -1,14 +1,14 @@
 """One measurement of a network: the estimator's numbers by module, on the share of this process."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import lyapunov_spectrum
-from lightning_lyap.capture import DrivingSequences
+from lightning_lyap import lyapunov_spectrum, register_recurrence, unregister_recurrence
 from lightning_lyap.estimate import MeanSpectrum
 from lightning_lyap.probe import (
     Measurement,
@@ -16,6 +16,7 @@ from lightning_lyap.probe import (
     combine_processes,
     estimate_spectra,
 )
+from lightning_lyap.recordings import DrivingSequences
 from tests.cells import INPUT_SIZE, build, random_state
 from tests.compare import assert_near
 
@@ -43,7 +44,7 @@ def driving(
 
 
 def measure(
-    modules: dict[str, nn.RNNBase],
+    modules: Mapping[str, nn.Module],
     inputs: dict[str, DrivingSequences],
     chosen: ProbeSettings,
     progress: Any = None,
@@ -197,3 +198,46 @@ def test_a_measurement_of_overflow_is_nan_and_no_error() -> None:
     assert isinstance(measured["rnn"], Measurement)
     assert measured["rnn"].spectrum.num_sequences == 0
     assert bool(measured["rnn"].spectrum.exponents.isnan().all())
+
+
+class Halving(nn.Module):
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return h / 2
+
+
+def zeros(module: nn.Module, batch_size: int) -> Tensor:
+    return torch.zeros(batch_size, 5)
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
+@pytest.mark.parametrize("num_exponents", [None, 3, 9])
+def test_cells_and_registered_modules_have_the_size_of_their_state(
+    num_exponents: int | None,
+) -> None:
+    register_recurrence(
+        Halving, initial_state=lambda module, batch_size: torch.zeros(batch_size, 5)
+    )
+    modules = {"own": Halving(), "cell": nn.LSTMCell(INPUT_SIZE, 4)}
+    here = {name: driving(sequences().float()) for name in modules}
+    chosen = settings(num_exponents=num_exponents)
+    try:
+        for inputs in (here, {}):
+            measured = measure(modules, inputs, chosen)
+            assert measured["own"].spectrum.num_exponents == min(num_exponents or 5, 5)
+            assert measured["cell"].spectrum.num_exponents == min(num_exponents or 8, 8)
+    finally:
+        unregister_recurrence(Halving)
+
+
+def test_a_registered_module_without_a_default_says_so_where_it_has_no_sequence() -> None:
+    """Before the processes meet: none waits for another."""
+    register_recurrence(Halving)
+    start = torch.zeros(3, 5)
+    try:
+        given = driving(sequences().float(), initial_state=start)
+        measured = measure({"own": Halving()}, {"own": given}, settings())
+        assert measured["own"].spectrum.num_exponents == 5
+        with pytest.raises(ValueError, match=r"with a Halving, but got None.*register_recurrence"):
+            estimate_spectra({"own": Halving()}, {}, settings())
+    finally:
+        unregister_recurrence(Halving)

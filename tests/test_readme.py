@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_lyap import LyapunovSpectrumCallback
+from lightning_lyap import LyapunovSpectrumCallback, lyapunov_spectrum, unregister_recurrence
 from tests.networks import Predictor, Windows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,10 +23,12 @@ def test_the_python_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"model": Predictor(), "datamodule": Windows()}
     found = blocks("python")
-    assert len(found) == 3
+    assert len(found) == 4
     for block in found:
         exec(compile(block.replace("20_000", "2_000"), "README.md", "exec"), names)
     assert len(names["history"]) == 11
+    assert len(lyapunov_spectrum(names["LeakyCell"](), torch.zeros(1, 9, 3)).exponents) == 8
+    unregister_recurrence(names["LeakyCell"])
     # Finite-time exponents of 2,000 steps: the fluctuations are about 1 / sqrt(2,000).
     expected = torch.tensor([0.4192, -1.6232], dtype=torch.float64)
     torch.testing.assert_close(names["estimate"].exponents, expected, rtol=0, atol=0.05)

@@ -1,4 +1,4 @@
-"""Dynamical systems with their tangent maps: torch's recurrent modules and any step function."""
+"""Dynamical systems with their tangent maps: torch's recurrent modules, and any step function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,31 +8,49 @@ from torch import nn
 
 from lightning_lyap.dynamics.autodiff import AutodiffDynamics
 from lightning_lyap.dynamics.base import Dynamics
-from lightning_lyap.dynamics.stacked import StackedRecurrence
+from lightning_lyap.dynamics.registry import (
+    TORCH_CELL,
+    Recurrence,
+    is_recurrent,
+    recurrence_of,
+    register_recurrence,
+    unregister_recurrence,
+)
+from lightning_lyap.dynamics.torch_cells import from_torch_cell, has_own_forward
 from lightning_lyap.dynamics.torch_modules import (
-    LAYERS,
     RECURRENT_MODULES,
-    LayerChoice,
     StateChoice,
     check_state,
     check_supported,
     from_torch_module,
 )
-from lightning_lyap.dynamics.uncoupled import UncoupledLayers
+from lightning_lyap.dynamics.uncoupled import (
+    LayerChoice,
+    UncoupledLayers,
+    check_layers,
+    uncouple,
+)
+from lightning_lyap.dynamics.user_modules import from_user_module
 
 __all__ = [
     "RECURRENT_MODULES",
     "AutodiffDynamics",
     "Dynamics",
     "LayerChoice",
+    "Recurrence",
     "StateChoice",
     "UncoupledLayers",
     "as_dynamics",
     "check_layers",
     "check_state",
     "check_supported",
+    "from_torch_cell",
     "from_torch_module",
+    "is_recurrent",
+    "recurrence_of",
+    "register_recurrence",
     "uncouple",
+    "unregister_recurrence",
 ]
 
 
@@ -45,8 +63,9 @@ def as_dynamics(
     """Turn what a user has into dynamics.
 
     Args:
-        dynamics: A `torch.nn.RNN`, `GRU` or `LSTM`; an object with the `Dynamics` protocol; or a
-            function ``step(x_t, state) -> state``.
+        dynamics: A `torch.nn.RNN`, `GRU` or `LSTM`, or a cell of these; a module of a registered
+            type; an object with the `Dynamics` protocol; or a module or function
+            ``step(x_t, state)`` that returns the new state or a pair (output, new state).
         initial_state: The state to start from; a step function needs it.
         state: Which state of an LSTM; see `from_torch_module`.
         dtype: Type of the arithmetic, or None.
@@ -59,56 +78,59 @@ def as_dynamics(
         ValueError: If a step function comes without an initial state, or ``state`` is no such word.
     """
     check_state(state)
-    if isinstance(dynamics, RECURRENT_MODULES):
-        return from_torch_module(dynamics, state, dtype)
+    if isinstance(dynamics, nn.Module):
+        known = recurrence_of(dynamics)
+        if known is not None:
+            return _of_known_type(dynamics, known, initial_state, state, dtype)
+        if isinstance(dynamics, RECURRENT_MODULES):
+            return from_torch_module(dynamics, state, dtype)
     if isinstance(dynamics, Dynamics):
         return dynamics
-    if not callable(dynamics) or isinstance(dynamics, nn.RNNCellBase):
+    if isinstance(dynamics, nn.Module):
+        return from_user_module(dynamics, Recurrence().step, initial_state, dtype=dtype)
+    if not callable(dynamics):
         raise TypeError(
-            "Expected `dynamics` to be a torch.nn.RNN, GRU or LSTM module, or a function "
-            f"step(x_t, state) -> state, but got {type(dynamics).__name__}. Wrap a cell as "
-            "`lambda x, h: cell(x, h)`."
+            "Expected `dynamics` to be a torch.nn.RNN, GRU or LSTM module or cell, or a module or "
+            f"function step(x_t, state) -> state, but got {type(dynamics).__name__}."
         )
     if initial_state is None:
         raise ValueError(
-            "Expected `initial_state` (a tensor [B, N] or a tuple of such) with a step function, "
-            "but got None: the size of the state can't be known otherwise."
+            "Expected `initial_state` (a tensor [B, N], or a tuple or dict of such) with a step "
+            "function, but got None: the size of the state can't be known otherwise."
         )
     return AutodiffDynamics(dynamics, initial_state, dtype=dtype)
 
 
-def check_layers(layers: str) -> None:
-    """Refuse words that name no way to take a stack's layers.
+def _of_known_type(
+    module: nn.Module,
+    known: Recurrence,
+    initial_state: Any,
+    state: StateChoice,
+    dtype: torch.dtype | None,
+) -> Dynamics:
+    """Turn a torch cell or a module of a registered type into dynamics.
+
+    Torch's cells have analytic tangent maps; a class derived from one that has another ``forward``
+    is differentiated automatically.
 
     Args:
-        layers: ``"joint"`` or ``"union"``.
-
-    Raises:
-        ValueError: If it is another word.
-    """
-    if layers not in LAYERS:
-        raise ValueError(f"Expected `layers` to be one of {LAYERS}, but got {layers!r}.")
-
-
-def uncouple(system: Dynamics, layers: LayerChoice) -> Dynamics:
-    """Take a stack's layers as one system, or each as its own.
-
-    Args:
-        system: The dynamics.
-        layers: ``"joint"`` for the whole system, ``"union"`` for its diagonal blocks.
+        module: The module.
+        known: What is known about its type.
+        initial_state: The state to start from, or None.
+        state: Which state of an LSTMCell.
+        dtype: Type of the arithmetic, or None.
 
     Returns:
-        The dynamics, or its uncoupled layers.
-
-    Raises:
-        ValueError: If ``layers`` is no such word, or the layers of the system are not known.
+        The dynamics.
     """
-    check_layers(layers)
-    if layers == "joint":
-        return system
-    if not isinstance(system, StackedRecurrence):
-        raise ValueError(
-            "Expected a torch.nn.RNN, GRU or LSTM with `layers='union'`, but got "
-            f"{type(system).__name__}, whose layers are not known. Use `layers='joint'`."
-        )
-    return UncoupledLayers(system)
+    if known is TORCH_CELL and isinstance(module, nn.RNNCellBase) and not has_own_forward(module):
+        return from_torch_cell(module, state, dtype)
+    hidden_only = known is TORCH_CELL and isinstance(module, nn.LSTMCell) and state == "hidden"
+    return from_user_module(
+        module,
+        known.step,
+        initial_state,
+        known.initial_state,
+        differentiate=(0,) if hidden_only else None,
+        dtype=dtype,
+    )

@@ -10,33 +10,31 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from lightning_lyap.dynamics.base import (
-    State,
-    TangentMap,
-    as_state_tensors,
-    compute_dtype,
-    stack_rows,
-)
+from lightning_lyap.dynamics.base import State, TangentMap, compute_dtype, stack_rows
+from lightning_lyap.dynamics.states import StateForm, read_new_state
 
-UserState: TypeAlias = Tensor | tuple[Tensor, ...]
-StepFunction: TypeAlias = Callable[[Tensor, Any], UserState]
+StepFunction: TypeAlias = Callable[[Tensor, Any], Any]
 
 
 class AutodiffDynamics:
     """A user's step function ``step(x_t, state) -> state`` as dynamics.
 
     The step must treat the sequences of a batch independently and must not draw random numbers.
+    It is given copies, so it may change its arguments in place.
 
     Args:
-        step: Takes ``x_t``, ``[B, I]``, and the state: one tensor ``[B, N]`` or a tuple of such.
-            Returns the new state in the same form.
+        step: Takes ``x_t``, ``[B, I]``, and the state: one tensor ``[B, N]``, or a tuple or dict of
+            such. Returns the new state in the same form, or a pair (output, new state).
         start: The state to start from; its form and type are those of all states.
         differentiate: Indices of those tensors of the state that make up the tangent space; the
             others are carried along but held fixed in the derivative (an LSTM's cell state in the
             paper's reading). None: all.
         dtype: Type of the arithmetic; None takes that of ``start``.
+        default: Returns the state to start from for B sequences, where none is given. None: that is
+            ``start``.
 
     Raises:
+        TypeError: If ``start`` is no tensor and no tuple or dict of such.
         ValueError: If a tensor of ``start`` is not ``[B, N]``.
 
     Example:
@@ -50,16 +48,18 @@ class AutodiffDynamics:
     def __init__(
         self,
         step: StepFunction,
-        start: UserState,
+        start: Any,
         differentiate: tuple[int, ...] | None = None,
         dtype: torch.dtype | None = None,
+        default: Callable[[int], Any] | None = None,
     ) -> None:
         self._step = step
-        self._single = isinstance(start, Tensor)
+        self._form = StateForm.of(start)
         tensors = self._tensors(start)
         self.dtype = compute_dtype(tensors[0].dtype, dtype)
         self.device = tensors[0].device
         self._start = tuple(tensor.detach().to(self.dtype) for tensor in tensors)
+        self._default = default
         every = tuple(range(len(tensors)))
         self._active = every if differentiate is None else differentiate
         self._sizes = [tensors[index].shape[1] for index in self._active]
@@ -69,44 +69,44 @@ class AutodiffDynamics:
         """Bring time to the front; see `Dynamics.drive`."""
         return inputs.to(self.dtype).transpose(0, 1)
 
-    def initial_state(self, given: UserState | None, batch_size: int) -> State:
-        """Take a state in the user's form, or ``start``.
+    def initial_state(self, given: Any, batch_size: int) -> State:
+        """Take a state in the user's form, or the one to start from.
 
         Args:
-            given: ``[B, N]`` or a tuple of such; None takes ``start``.
+            given: ``[B, N]`` or a tuple or dict of such; None takes the one to start from.
             batch_size: B.
 
         Returns:
             A tuple of tensors ``[B, N_i]``.
 
         Raises:
-            ValueError: If a shape is wrong.
+            TypeError: If it is no tensor and no tuple or dict of such.
+            ValueError: If its form or a shape is wrong.
         """
+        if given is None and self._default is not None:
+            given = self._default(batch_size)
         state = self._start if given is None else self._tensors(given)
         expected = [(batch_size, tensor.shape[1]) for tensor in self._start]
-        if [tuple(tensor.shape) for tensor in state] != expected:
-            got = [tuple(tensor.shape) for tensor in state]
+        if _shapes(state) != expected:
             raise ValueError(
                 f"Expected `initial_state` in the shapes {expected} (sequences, size), as many "
-                f"sequences as in `inputs`, but got {got}."
+                f"sequences as in `inputs`, but got {_shapes(state)}."
             )
         return tuple(tensor.detach().to(self.device, self.dtype) for tensor in state)
 
-    def export_state(self, state: State) -> UserState:
+    def export_state(self, state: State) -> Any:
         """Return the state in the form it was given."""
-        return state[0] if self._single else state
+        return self._form.build(state)
 
     def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
         """Advance by the user's function and linearize it with jvp; see `Dynamics.step`."""
-
-        def advance(*part: Tensor) -> State:
-            full = list(state)
-            for index, tensor in zip(self._active, part, strict=True):
-                full[index] = tensor
-            new = self._step(drive, self.export_state(tuple(full)))
-            return as_state_tensors(new)
-
         part = tuple(state[index] for index in self._active)
+
+        def advance(*active: Tensor) -> State:
+            full = list(state)
+            for index, tensor in zip(self._active, active, strict=True):
+                full[index] = tensor
+            return self._advance(drive, tuple(full))
 
         def push_column(*column: Tensor) -> State:
             moved: State = jvp(advance, part, column)[1]
@@ -114,48 +114,91 @@ class AutodiffDynamics:
 
         def push(basis: Tensor) -> Tensor:
             columns = basis.split(self._sizes, dim=-2)
-            # Other out_dims fail where a part of the new state is constant (pytorch #178425).
-            moved = vmap(push_column, in_dims=-1, out_dims=0)(*columns)
+            try:
+                # Other out_dims fail where a part of the new state is constant (pytorch #178425).
+                moved = vmap(push_column, in_dims=-1, out_dims=0)(*columns)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except Exception as error:
+                raise _not_differentiable(error) from error
             return stack_rows([block.permute(1, 2, 0) for block in moved])
 
-        new_state = advance(*part)
-        _check_step(state, new_state)
-        return new_state, push
+        return advance(*part), push
 
-    def _tensors(self, state: UserState) -> State:
-        """Turn a state in the user's form into a tuple and check its shapes.
+    def _advance(self, drive: Tensor, state: State) -> State:
+        """Call the user's function on copies and find the new state in what it returns.
 
         Args:
-            state: ``[B, N]`` or a tuple of such.
+            drive: ``[B, I]``.
+            state: Tensors ``[B, N_i]``.
+
+        Returns:
+            The new state, in the type of the arithmetic.
+
+        Raises:
+            TypeError: If the result holds something that is no tensor.
+            ValueError: If it holds no new state.
+        """
+        given = self._form.build(tuple(tensor.clone() for tensor in state))
+        result = self._step(drive.clone(), given)
+        new = read_new_state(self._form, _shapes(state), result)
+        if new is None:
+            got = StateForm.of(result).tensors(result) or ()
+            raise ValueError(
+                "Expected the step function to return the new state, or a pair (output, new "
+                f"state), in the form and the shapes of the old one, {_shapes(state)}, but got "
+                f"{_shapes(got)} in a {type(result).__name__}."
+            )
+        return tuple(tensor.to(self.dtype) for tensor in new)
+
+    def _tensors(self, state: Any) -> State:
+        """Take the tensors out of a state in the user's form and check their shapes.
+
+        Args:
+            state: ``[B, N]`` or a tuple or dict of such.
 
         Returns:
             A tuple of tensors ``[B, N_i]``.
 
         Raises:
-            ValueError: If a tensor is not ``[B, N]``.
+            TypeError: If it is no tensor and no tuple or dict of such.
+            ValueError: If it has another form than the first, or a tensor is not ``[B, N]``.
         """
-        tensors = as_state_tensors(state)
+        own = StateForm.of(state)
+        tensors = self._form.tensors(state)
+        if tensors is None:
+            raise ValueError(
+                f"Expected `initial_state` in the form {self._form}, but got {own}. Pass it as "
+                "the step function takes and returns it."
+            )
         if not tensors or any(tensor.ndim != 2 for tensor in tensors):
             raise ValueError(
-                "Expected the state of a step function to be a tensor [B, N] or a tuple of such, "
-                f"but got the shapes {[tuple(tensor.shape) for tensor in tensors]}."
+                "Expected the state of a step function to be a tensor [B, N] or a tuple or dict "
+                f"of such, but got the shapes {_shapes(tensors)}."
             )
         return tensors
 
 
-def _check_step(state: State, new_state: State) -> None:
-    """Check that a step function returned a state of the form it was given.
+def _shapes(state: State) -> list[tuple[int, ...]]:
+    """Return the shapes of a state's tensors."""
+    return [tuple(tensor.shape) for tensor in state]
+
+
+def _not_differentiable(error: Exception) -> RuntimeError:
+    """Say what to do about a step that torch.func can't differentiate.
 
     Args:
-        state: The old state.
-        new_state: The new one.
+        error: What torch.func said.
 
-    Raises:
-        ValueError: If the number or the shapes of the tensors differ.
+    Returns:
+        The error to raise.
     """
-    expected, got = ([tuple(tensor.shape) for tensor in part] for part in (state, new_state))
-    if got != expected:
-        raise ValueError(
-            "Expected the step function to return the new state, and nothing else, in the shapes "
-            f"of the old one, {expected}, but got {got}."
-        )
+    said = str(error).strip().splitlines()
+    return RuntimeError(
+        "Expected a step that torch.func can differentiate forward (jvp under vmap), but got "
+        f"{type(error).__name__}: {said[0] if said else 'no message'}. Write the step with torch's "
+        "own operations, without random numbers (put the module in evaluation mode: "
+        "`module.eval()`), without reading values out (`.item()`, `if` on a tensor) and without "
+        "changing tensors in place; give a custom autograd function a `jvp`; or pass an object "
+        "with the `Dynamics` protocol that knows its own tangent map."
+    )

@@ -13,9 +13,7 @@ from lightning_lyap.dynamics.stacked import StackedRecurrence
 
 StateChoice: TypeAlias = Literal["full", "hidden"]
 RECURRENT_MODULES = (nn.RNN, nn.GRU, nn.LSTM)
-LayerChoice: TypeAlias = Literal["joint", "union"]
 STATES = ("full", "hidden")
-LAYERS = ("joint", "union")
 
 
 def check_supported(module: nn.RNNBase) -> None:
@@ -72,16 +70,16 @@ def from_torch_module(
     check_state(state)
     weight = next(module.parameters())
     dtype = compute_dtype(weight.dtype, dtype)
-    layers = tuple(_layer(module, k, state, dtype) for k in range(module.num_layers))
+    layers = tuple(read_layer(module, f"_l{k}", state, dtype) for k in range(module.num_layers))
     return StackedRecurrence(layers, dtype, weight.device)
 
 
-def _layer(module: nn.RNNBase, k: int, state: StateChoice, dtype: torch.dtype) -> Layer:
-    """Read one layer.
+def read_layer(module: nn.Module, suffix: str, state: StateChoice, dtype: torch.dtype) -> Layer:
+    """Read one layer of a torch recurrent module, or a torch cell.
 
     Args:
-        module: A torch recurrent module.
-        k: Index of the layer, from 0.
+        module: The module.
+        suffix: End of the names of the layer's weights: ``"_l0"``, ``"_l1"``, ..., or nothing.
         state: ``"full"`` or ``"hidden"``.
         dtype: Type of the arithmetic.
 
@@ -90,16 +88,16 @@ def _layer(module: nn.RNNBase, k: int, state: StateChoice, dtype: torch.dtype) -
     """
 
     def read(name: str) -> Tensor:
-        return getattr(module, f"{name}_l{k}").detach().to(dtype)
+        return getattr(module, f"{name}{suffix}").detach().to(dtype)
 
     weight_ih, weight_hh = read("weight_ih"), read("weight_hh")
     zeros = weight_hh.new_zeros(weight_hh.shape[0])
     bias_ih, bias_hh = (read("bias_ih"), read("bias_hh")) if module.bias else (zeros, zeros)
-    if isinstance(module, nn.LSTM):
-        weight_hr = read("weight_hr") if module.proj_size > 0 else None
+    if isinstance(module, nn.LSTM | nn.LSTMCell):
+        weight_hr = read("weight_hr") if getattr(module, "proj_size", 0) else None
         gates = (weight_ih.unflatten(0, (4, -1)), weight_hh.unflatten(0, (4, -1)))
         return LSTMLayer(*gates, bias_ih + bias_hh, weight_hr, full=state == "full")
-    if isinstance(module, nn.GRU):
+    if isinstance(module, nn.GRU | nn.GRUCell):
         gates = (weight_ih.unflatten(0, (3, -1)), weight_hh.unflatten(0, (3, -1)))
         return GRULayer(*gates, bias_ih, bias_hh)
     return RNNLayer(weight_ih, weight_hh, bias_ih + bias_hh, str(module.nonlinearity))

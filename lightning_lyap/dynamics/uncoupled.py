@@ -1,14 +1,17 @@
 """The layers of a stack, each as a system of its own, driven from below."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.func import jvp
 
-from lightning_lyap.dynamics.base import State, TangentMap, stack_rows
+from lightning_lyap.dynamics.base import Dynamics, State, TangentMap, stack_rows
 from lightning_lyap.dynamics.stacked import StackedRecurrence
+
+LayerChoice: TypeAlias = Literal["joint", "union"]
+LAYERS = ("joint", "union")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,3 +89,40 @@ class UncoupledLayers:
     def log_abs_det(self, drive: Tensor, state: State) -> Tensor:
         """Add those of the layers; see `Certifiable`."""
         return self.stack.log_abs_det(drive, state)
+
+
+def check_layers(layers: str) -> None:
+    """Refuse words that name no way to take a stack's layers.
+
+    Args:
+        layers: ``"joint"`` or ``"union"``.
+
+    Raises:
+        ValueError: If it is another word.
+    """
+    if layers not in LAYERS:
+        raise ValueError(f"Expected `layers` to be one of {LAYERS}, but got {layers!r}.")
+
+
+def uncouple(system: Dynamics, layers: LayerChoice) -> Dynamics:
+    """Take a stack's layers as one system, or each as its own.
+
+    Args:
+        system: The dynamics.
+        layers: ``"joint"`` for the whole system, ``"union"`` for its diagonal blocks.
+
+    Returns:
+        The dynamics, or its uncoupled layers.
+
+    Raises:
+        ValueError: If ``layers`` is no such word, or the layers of the system are not known.
+    """
+    check_layers(layers)
+    if layers == "joint":
+        return system
+    if not isinstance(system, StackedRecurrence):
+        raise ValueError(
+            "Expected a torch.nn.RNN, GRU or LSTM with `layers='union'`, but got "
+            f"{type(system).__name__}, whose layers are not known. Use `layers='joint'`."
+        )
+    return UncoupledLayers(system)

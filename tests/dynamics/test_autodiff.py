@@ -1,10 +1,11 @@
 """Step functions of the user, differentiated by torch.func."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from lightning_lyap.dynamics import AutodiffDynamics, as_dynamics
 
@@ -88,7 +89,7 @@ def test_states_for_another_number_of_sequences_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "step",
-    [lambda x, s: s[:, :2], lambda x, s: (s, s), lambda x, s: s[:1], lambda x, s: s[0]],
+    [lambda x, s: s[:, :2], lambda x, s: (s, s, s), lambda x, s: s[:1], lambda x, s: s[0]],
     ids=["size", "number", "batch", "dimensions"],
 )
 def test_steps_that_return_another_form_are_refused(step: Any) -> None:
@@ -103,7 +104,7 @@ def test_steps_that_return_no_tensor_are_refused() -> None:
         system.step(X, system.initial_state(None, 2))
 
 
-@pytest.mark.parametrize("given", [nn.LSTMCell(3, 4), nn.RNNCell(3, 4), None, 3, "gru"])
+@pytest.mark.parametrize("given", [None, 3, "gru"])
 def test_what_is_no_dynamics_is_refused(given: Any) -> None:
     message = r"Expected `dynamics` to be a torch.nn.RNN, GRU or LSTM .*, but got"
     with pytest.raises(TypeError, match=message):
@@ -120,3 +121,119 @@ def test_a_wrong_word_for_the_state_is_refused_for_every_kind_of_dynamics() -> N
     for dynamics in (nn.GRU(3, 4), lambda x, s: s):
         with pytest.raises(ValueError, match=r"Expected `state` to be one of .* but got 'both'"):
             as_dynamics(dynamics, torch.ones(2, 4), state=word)
+
+
+class Pair(NamedTuple):
+    fast: Tensor
+    slow: Tensor
+
+
+def leak(x: Tensor, fast: Tensor, slow: Tensor) -> tuple[Tensor, Tensor]:
+    return fast / 2 + slow, slow / 4
+
+
+def test_a_dict_keeps_its_form() -> None:
+    """Rows follow the order of the keys at the start, whatever order the step returns them in."""
+
+    def step(x: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        fast, slow = leak(x, state["fast"], state["slow"])
+        return {"slow": slow, "fast": fast}
+
+    start = {"fast": torch.ones(2, 1), "slow": torch.ones(2, 1)}
+    system = AutodiffDynamics(step, start)
+    expected = torch.tensor([[0.5, 1], [0, 0.25]])
+    assert torch.equal(jacobian_of(system, *start.values())[0], expected)
+    new, _ = system.step(X, system.initial_state(dict(reversed(start.items())), 2))
+    assert system.export_state(new)["fast"].tolist() == [[1.5], [1.5]]
+    assert list(system.export_state(new)) == ["fast", "slow"]
+
+
+def test_a_named_tuple_keeps_its_form() -> None:
+    start = Pair(torch.ones(2, 1), torch.ones(2, 1))
+    system = AutodiffDynamics(lambda x, s: Pair(*leak(x, s.fast, s.slow)), start)
+    new, _ = system.step(X, system.initial_state(None, 2))
+    assert isinstance(system.export_state(new), Pair)
+    assert system.export_state(new).fast.tolist() == [[1.5], [1.5]]
+
+
+@pytest.mark.parametrize("output", [torch.ones(2, 5), torch.ones(2, 4), None, {"loss": 1.0}])
+def test_of_a_pair_the_second_part_is_the_state(output: Any) -> None:
+    start = torch.randn(2, 4)
+    for step in (lambda x, s: (output, s / 2), lambda x, s: [output, s / 2]):
+        new, push = AutodiffDynamics(step, start).step(X, (start,))
+        assert torch.equal(new[0], start / 2)
+        assert torch.equal(push(torch.eye(4).expand(2, -1, -1))[0], torch.eye(4) / 2)
+
+
+def test_a_pair_that_is_a_state_itself_is_the_state() -> None:
+    start = torch.randn(2, 4), torch.randn(2, 4)
+    new, _ = AutodiffDynamics(lambda x, s: (s[1], s[0]), start).step(X, start)
+    assert torch.equal(new[0], start[1])
+    new, _ = AutodiffDynamics(lambda x, s: (s[1], (s[1], s[0])), start).step(X, start)
+    assert torch.equal(new[1], start[0])
+
+
+def test_a_step_may_change_its_arguments_in_place() -> None:
+    """It is given copies: trajectory, inputs and derivative are those of the formula."""
+
+    def step(x: Tensor, h: Tensor) -> Tensor:
+        x.mul_(2)
+        h.mul_(3)
+        h[:, 0] += x[:, 0] * h[:, 1]
+        return h
+
+    x, h = torch.ones(1, 1), torch.tensor([[5.0, 7.0]])
+    new, push = AutodiffDynamics(step, h).step(x, (h,))
+    assert new[0].tolist() == [[57, 21]]
+    assert push(torch.eye(2)[None]).tolist() == [[[3, 6], [0, 3]]]
+    assert (x.item(), h.tolist()) == (1, [[5, 7]])
+
+
+class NoForwardMode(torch.autograd.Function):
+    """Doubles; has no `jvp`."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> Tensor:
+        return 2 * grads[0]
+
+
+def in_place(x: Tensor, h: Tensor) -> Tensor:
+    parts = torch.zeros(2, 4, dtype=h.dtype)
+    torch.mul(h, 2, out=parts)
+    return parts
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda x, h: NoForwardMode.apply(h),
+        lambda x, h: h + torch.rand(2, 4),
+        lambda x, h: nn.functional.dropout(h, training=True),
+        in_place,
+    ],
+    ids=["no forward mode", "random", "dropout", "out="],
+)
+def test_steps_that_torch_func_cannot_differentiate_name_the_remedy(step: Any) -> None:
+    start = torch.ones(2, 4)
+    _, push = AutodiffDynamics(step, start).step(X, (start,))
+    with pytest.raises(
+        RuntimeError, match=r"Expected a step that torch.func can .*eval\(\)"
+    ) as info:
+        push(torch.eye(4).expand(2, -1, -1))
+    assert info.value.__cause__ is not None
+
+
+def test_a_state_in_another_form_than_the_first_is_refused() -> None:
+    system = AutodiffDynamics(lambda x, s: s, {"h": torch.ones(2, 4)})
+    with pytest.raises(ValueError, match=r"Expected `initial_state` in the form .*, but got"):
+        system.initial_state({"c": torch.ones(2, 4)}, 2)

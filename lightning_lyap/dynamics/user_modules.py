@@ -1,0 +1,138 @@
+"""From modules of any make that do one step to dynamics, without changing the module."""
+
+from collections.abc import Callable
+from copy import copy, deepcopy
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_lyap.dynamics.autodiff import AutodiffDynamics, StepFunction
+from lightning_lyap.dynamics.base import compute_dtype
+from lightning_lyap.dynamics.states import StateForm, flatten_state
+
+
+def from_user_module(
+    module: nn.Module,
+    make_step: Callable[[nn.Module], StepFunction],
+    given: Any = None,
+    default: Callable[[nn.Module, int], Any] | None = None,
+    differentiate: tuple[int, ...] | None = None,
+    dtype: torch.dtype | None = None,
+) -> AutodiffDynamics:
+    """Differentiate the step of a module, in evaluation mode and in the type of the arithmetic.
+
+    A copy of the module does the work: modes, buffers, and what the module keeps of a forward pass
+    stay as they are.
+
+    Args:
+        module: The module.
+        make_step: Takes the copy and returns ``step(x_t, state)``.
+        given: The state to start from, or None for the default one.
+        default: Returns the default state of the module for B sequences; None if there is none.
+        differentiate: See `AutodiffDynamics`.
+        dtype: Type of the arithmetic; None takes the module's own, float32 for half precision.
+
+    Returns:
+        The dynamics.
+
+    Raises:
+        TypeError: If ``make_step`` returns no function, or the module can't be copied.
+        ValueError: If there is no state to start from.
+    """
+    if given is None and default is None:
+        raise ValueError(
+            "Expected `initial_state` (a tensor [B, N], or a tuple or dict of such) with a "
+            f"{type(module).__name__}, but got None: the size of its state can't be known "
+            "otherwise. Pass one, let the model pass one at its first step, or give a default by "
+            "`register_recurrence(..., initial_state=lambda module, batch_size: ...)`."
+        )
+    bound = None if default is None else partial(default, module)
+    start = bound(1) if given is None and bound is not None else given
+    tensors = flatten_state(start)
+    own = next(_floating_tensors(module), tensors[0] if tensors else torch.empty(0))
+    chosen = compute_dtype(own.dtype, dtype)
+    twin = evaluation_copy(module, chosen)
+    step = make_step(twin)
+    if not callable(step):
+        raise TypeError(
+            f"Expected `step` of {type(module).__name__} to return a function step(x_t, state), "
+            f"but got {type(step).__name__}."
+        )
+    start = StateForm.of(start).build(tuple(tensor.to(own.device) for tensor in tensors))
+    return AutodiffDynamics(_with_own_buffers(step, twin), start, differentiate, chosen, bound)
+
+
+def evaluation_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Copy a module for evaluation in some type.
+
+    Parameters of that type already are shared. Hooks are those of the module itself: some compute
+    its weights (weight norm, pruning).
+
+    Args:
+        module: The module.
+        dtype: float32 or float64.
+
+    Returns:
+        The copy, in evaluation mode.
+
+    Raises:
+        TypeError: If it can't be copied.
+    """
+    converts = any(tensor.dtype != dtype for tensor in _floating_tensors(module))
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if "hooks" in name:
+                memo[id(value)] = copy(value)
+            elif isinstance(value, Tensor):
+                # Tensors with a history, as weight norm leaves them, can't be copied as they are.
+                memo[id(value)] = value.detach().clone()
+    if not converts:
+        memo |= {id(parameter): parameter for parameter in module.parameters()}
+    try:
+        twin = deepcopy(module, memo)
+    except Exception as error:
+        raise TypeError(
+            f"Expected a module that `copy.deepcopy` can copy, but got a {type(module).__name__}: "
+            f"{error}. Pass a function instead: `lambda x, state: module(x, state)`."
+        ) from error
+    return (twin.to(dtype) if converts else twin).eval()
+
+
+def _with_own_buffers(step: StepFunction, module: nn.Module) -> StepFunction:
+    """Give a step the same buffers at every call, copies that it may change.
+
+    A counter or a running mean that a module keeps is no part of its state.
+
+    Args:
+        step: The step of a module.
+        module: The module.
+
+    Returns:
+        The step, a function of its arguments alone.
+    """
+    parts = [part for part in module.modules() if part._buffers]
+    if not parts:
+        return step
+
+    def advance(x: Tensor, state: Any) -> Any:
+        kept = [dict(part._buffers) for part in parts]
+        for part, buffers in zip(parts, kept, strict=True):
+            part._buffers.update({n: None if b is None else b.clone() for n, b in buffers.items()})
+        try:
+            return step(x, state)
+        finally:
+            for part, buffers in zip(parts, kept, strict=True):
+                part._buffers.update(buffers)
+
+    return advance
+
+
+def _floating_tensors(module: nn.Module) -> "chain[Tensor]":
+    """Iterate over the floating-point parameters of a module, or its buffers if it has none."""
+    parameters = [p for p in module.parameters() if p.is_floating_point()]
+    buffers = (b for b in module.buffers() if b.is_floating_point())
+    return chain(parameters) if parameters else chain(buffers)
