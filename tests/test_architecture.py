@@ -15,6 +15,7 @@ import lightning_lyap
 ROOT = Path(lightning_lyap.__file__).parents[1]
 PACKAGE = "lightning_lyap"
 MATHEMATICS = {"orthonormal", "measures", "dynamics", "checks", "estimate", "spectrum"}
+TORCH_ALONE = MATHEMATICS | {"systems"}
 # Room -> the rooms it may look into.
 SIGHT = {
     "_version": set[str](),
@@ -24,6 +25,7 @@ SIGHT = {
     "checks": {"dynamics"},
     "estimate": {"measures"},
     "spectrum": MATHEMATICS,
+    "systems": {"systems"},
     "metric": MATHEMATICS | {"plotting"},
     "plotting": MATHEMATICS,
     "history": MATHEMATICS | {"plotting", "_version"},
@@ -77,7 +79,7 @@ class TestEveryFile:
             assert "callback" not in rooms_seen_by(path)
 
     def test_is_mathematics_or_knows_lightning(self, path: Path) -> None:
-        if room(path) in MATHEMATICS:
+        if room(path) in TORCH_ALONE:
             assert not tops(parse(path)) & {*HEAVY, "lightning_utilities", "numpy", "tqdm"}
 
     def test_leaves_matplotlib_to_plotting(self, path: Path) -> None:
