@@ -2,7 +2,7 @@
 
 Prints one table and exits with status 1 if a value differs. ``--write`` also writes it to
 docs/VALIDATION.md; ``--quick`` computes less, with larger errors, in seconds. Needs the `dev`
-extra. Takes two to three minutes on two free cores.
+extra. Takes two to three minutes on a free core.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from validation import linear, maps, networks
+from validation import dense, linear, maps, networks
 from validation.row import LIMIT, QUICK, Effort, Row, table
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "VALIDATION.md"
@@ -34,14 +34,15 @@ SECTIONS: tuple[Callable[[Effort], list[Row]], ...] = (
     linear.lstm_at_zero,
     networks.trained_lstm,
     networks.mean_field,
-    networks.third_party_cell,
+    dense.torch_modules,
+    dense.third_party_cell,
 )
 
 
 def measure(effort: Effort) -> list[Row]:
     """Measure everything, each section from the same seed, and say on stderr how long it took.
 
-    Only the large networks gain from threads; small tensors make them wait for each other.
+    On one thread: small tensors gain nothing from more, and threads that wait for each other spin.
 
     Args:
         effort: How much to compute.
@@ -50,14 +51,12 @@ def measure(effort: Effort) -> list[Row]:
         All rows, in order.
     """
     rows = []
-    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     for section in SECTIONS:
-        torch.set_num_threads(threads if section is networks.mean_field else 1)
         torch.manual_seed(effort.seed)
         start = time.perf_counter()
         rows += section(effort)
         print(f"{section.__name__}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
-    torch.set_num_threads(threads)
     return rows
 
 
@@ -83,8 +82,8 @@ the quantity says otherwise. An estimate with a standard error agrees if it lies
 combined standard errors (SE) of the known value; by chance one in about 400 does not. Identities,
 and errors of order 1/T that come from the turning of the basis and are not statistical, are judged
 by the absolute tolerance in brackets. Of several exponents in one row, the one that deviates most
-is shown. {effort.orbits} orbits of {effort.steps} steps each. Standard errors of random networks are
-those over {effort.networks} networks of each size, so more than one in 400 of them may lie outside.
+is shown. {effort.orbits} orbits of {effort.steps} steps each. Standard errors of random networks
+are those over {effort.networks} networks of each size: more than one in 400 may lie outside.
 
 {table(rows)}
 """

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import validate
-from validation.networks import third_party_cell
+from validation.dense import third_party_cell
 from validation.row import QUICK, Effort, Row, farthest, table
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -195,10 +195,11 @@ def lorenz_at_rest(effort: Effort) -> list[Row]:
     """Lorenz system at its stable fixed point for rho = 20.
 
     974 steps are 27.00 half turns of the complex pair, after which the basis is back where it was;
-    what is left is the error of the Runge-Kutta step.
+    what is left is the error of the Runge-Kutta step. The interval does not divide them: without
+    the last, shorter block the exponents would be off by 0.2 %.
     """
     step = partial(lorenz_step, rho=20.0)
-    estimate = _autonomous(step, lorenz_fixed_point(20.0)[None], 974, orthonormalize_every=2)
+    estimate = _autonomous(step, lorenz_fixed_point(20.0)[None], 974, orthonormalize_every=3)
     known = torch.tensor(LORENZ_FIXED, dtype=F64)
     source = "eigenvalues at the fixed point: -0.154792 twice, -13.357083"
     name, measured = "Lorenz system, rho = 20", estimate.exponents / LORENZ_STEP

@@ -1,4 +1,4 @@
-"""Nonlinear networks: random ones against mean field, a trained one, a third party's cell."""
+"""Nonlinear networks: random ones against mean field, and a trained one."""
 
 import math
 import statistics
@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.functional import jacobian
 
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.systems import MEAN_FIELD, random_tanh_network
-from validation.row import Effort, Row, farthest
+from validation.row import Effort, Row
 
 F64 = torch.float64
 
@@ -140,59 +139,3 @@ def _log_determinants(lstm: Any, inputs: Tensor) -> float:
         terms.append(((c.tanh() * o * (1 - o)).abs().log() + f.log()).sum(-1).mean())
     output = torch.linalg.slogdet(lstm.weight_hh_l0[3 * size :]).logabsdet
     return float(output + torch.stack(terms).mean())
-
-
-def third_party_cell(effort: Effort) -> list[Row]:
-    """A closed-form continuous-time cell of the package ncps, as a step function.
-
-    Raises:
-        ImportError: If ncps is missing.
-    """
-    try:
-        from ncps.torch import CfCCell
-    except ImportError as error:
-        raise ImportError(
-            "Expected the package ncps, whose CfC cell is measured, but it is not installed. "
-            'Install the `dev` extra: python -m pip install -e ".[dev]".'
-        ) from error
-    cell = CfCCell(2, 6, backbone_units=16).double().eval()
-    inputs = torch.randn(3, 50, 2, dtype=F64)
-
-    def step(x: Tensor, h: Tensor) -> Tensor:
-        new: Tensor = cell(x, h, 1.0)[1]
-        return new
-
-    start = torch.zeros(3, 6, dtype=F64)
-    estimate = lyapunov_spectrum(step, inputs, initial_state=start)
-    source = "QR of dense reverse-mode Jacobians, loop over steps"
-    known = _dense_spectrum(step, inputs, start)
-    return [
-        farthest("CfC cell of ncps", "all 6 exponents", source, known, estimate.exponents, 1e-9)
-    ]
-
-
-def _dense_spectrum(step: Any, inputs: Tensor, start: Tensor) -> Tensor:
-    """Compute a spectrum by `torch.autograd.functional.jacobian` and `torch.linalg.qr` alone.
-
-    Args:
-        step: A step function.
-        inputs: ``[B, T, I]``.
-        start: ``[B, N]``.
-
-    Returns:
-        Mean over the sequences, descending, ``[N]``.
-    """
-    size = start.shape[1]
-    sums = torch.zeros(size, dtype=F64)
-    for sequence, first in zip(inputs, start, strict=True):
-        state, q = first, torch.eye(size, dtype=F64)
-        for x in sequence:
-
-            def advance(s: Tensor, x: Tensor = x) -> Tensor:
-                new: Tensor = step(x[None], s[None])[0]
-                return new
-
-            q, r = torch.linalg.qr(jacobian(advance, state) @ q)
-            sums += r.diagonal().abs().log()
-            state = advance(state).detach()
-    return (sums / (inputs.shape[0] * inputs.shape[1])).sort(descending=True).values
