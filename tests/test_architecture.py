@@ -27,6 +27,7 @@ MATHEMATICS = {
     "estimate",
     "spectrum",
 }
+TORCH_ALONE = MATHEMATICS | {"systems"}
 # Room -> the rooms it may look into.
 SIGHT = {
     "_version": set[str](),
@@ -41,6 +42,7 @@ SIGHT = {
     "uncertainty": {"contrasts"},
     "estimate": {"certificate", "measures", "contrasts", "uncertainty"},
     "spectrum": MATHEMATICS,
+    "systems": {"systems"},
     "metric": MATHEMATICS | {"plotting"},
     "plotting": MATHEMATICS,
     "finding": {"dynamics"},
@@ -97,7 +99,7 @@ class TestEveryFile:
             assert "callback" not in rooms_seen_by(path)
 
     def test_is_mathematics_or_knows_lightning(self, path: Path) -> None:
-        if room(path) in MATHEMATICS:
+        if room(path) in TORCH_ALONE:
             assert not tops(parse(path)) & {*HEAVY, "lightning_utilities", "numpy", "tqdm"}
 
     def test_leaves_matplotlib_to_plotting(self, path: Path) -> None:

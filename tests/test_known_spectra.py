@@ -1,4 +1,4 @@
-"""Systems whose spectra are known; see `tests.systems` for their sources."""
+"""Systems whose spectra are known; see `lightning_lyap.systems` for their sources."""
 
 import math
 from typing import Any
@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import kaplan_yorke_dimension, lyapunov_spectrum
-from tests.cells import build
-from tests.compare import assert_near
-from tests.systems import (
+from lightning_lyap.systems import (
     HENON,
     LORENZ,
     MEAN_FIELD,
@@ -26,6 +24,8 @@ from tests.systems import (
     random_tanh_network,
     skewed_matrix,
 )
+from tests.cells import build
+from tests.compare import assert_near
 
 F64 = torch.float64
 

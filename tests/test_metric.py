@@ -16,9 +16,9 @@ from torchmetrics import Metric
 
 from lightning_lyap import LyapunovSpectrum, lyapunov_spectrum
 from lightning_lyap.estimate import MeanSpectrum
+from lightning_lyap.systems import linear_relu_network, product_step
 from tests.cells import INPUT_SIZE, ONE_OF_EACH, Case, build
 from tests.compare import assert_near
-from tests.systems import linear_relu_network, product_step
 
 F64 = torch.float64
 VECTORS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
 from lightning_lyap.dynamics import StateChoice
+from lightning_lyap.systems import linear_relu_network, linear_step, product_step
 from tests.cells import INPUT_SIZE, build
 from tests.compare import assert_near
-from tests.systems import linear_relu_network, linear_step, product_step
 
 F64 = torch.float64
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap.systems import henon_step
 from tests.cells import INPUT_SIZE, ONE_OF_EACH, Case, build
 from tests.compare import assert_near
-from tests.systems import henon_step
 
 Measure = Callable[[], SpectrumEstimate]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap.systems import linear_step, product_step
 from tests.cells import INPUT_SIZE, ONE_OF_EACH, Case, build, flatten_state, random_state
 from tests.compare import assert_near
-from tests.systems import linear_step, product_step
 
 F64 = torch.float64
 SMOOTH = [c for c in ONE_OF_EACH if c.kind in ("tanh", "gru", "lstm")]
