@@ -15,9 +15,9 @@ from torch import Tensor
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
 from lightning_lyap.contrasts import StretchBins
+from lightning_lyap.systems import gaussian_product_exponents, product_step
 from lightning_lyap.uncertainty import uncertainty
 from tests.compare import assert_near
-from tests.systems import gaussian_product_exponents, product_step
 
 F64 = torch.float64
 REPLICATES = 500

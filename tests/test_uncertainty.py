@@ -9,10 +9,10 @@ from torch import Tensor
 
 from lightning_lyap import LyapunovSpectrum, lyapunov_spectrum
 from lightning_lyap.contrasts import NUM_SCALES, Contrasts
+from lightning_lyap.systems import linear_relu_network
 from lightning_lyap.uncertainty import Uncertainty, t_quantile, uncertainty
 from tests.cells import INPUT_SIZE, build
 from tests.compare import assert_near
-from tests.systems import linear_relu_network
 from tests.test_contrasts import contrasts_of
 
 F64 = torch.float64
