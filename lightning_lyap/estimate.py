@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.certificate import Certificate
+from lightning_lyap.checks import check_count
 from lightning_lyap.contrasts import Contrasts
 from lightning_lyap.measures import SpectrumMeasures, measure_spectrum
 from lightning_lyap.uncertainty import uncertainty
@@ -138,6 +139,9 @@ class SpectrumEstimate(MeanSpectrum):
         final_basis: The orthonormal basis after the last step, ``[B, N, K]``.
         block_ends: Steps counted after each orthonormalization, ``[M]``, int64.
         certificate: Checks of identities the estimate must obey.
+        target_reached: Whether the standard errors of all resolved exponents reached
+            ``target_stderr``; False if the sequences were exhausted before, None without a target.
+            Sequences that were not needed are in no field.
         log_stretches: ``[M, B, K]``, nats per block, in the order of the mean, or None if not kept.
     """
 
@@ -151,6 +155,7 @@ class SpectrumEstimate(MeanSpectrum):
     final_basis: Tensor
     block_ends: Tensor
     certificate: Certificate
+    target_reached: bool | None = None
     log_stretches: Tensor | None = None
 
     def running_exponents(self) -> Tensor:
@@ -166,11 +171,63 @@ class SpectrumEstimate(MeanSpectrum):
         Reference:
             Vogt et al., On Lyapunov Exponents for RNNs, Eq. 5 and Fig. 2a.
         """
+        counted = torch.minimum(self.block_ends[:, None], self.steps[None, :])
+        running = self._kept_stretches().cumsum(0) / counted.unsqueeze(-1)
+        return running[:, self.valid].mean(1)
+
+    def finite_time_exponents(self, window: int) -> Tensor:
+        """Average the stretches over consecutive windows: how much stability varies along the way.
+
+        Args:
+            window: Steps of a window.
+
+        Returns:
+            ``[W, B, K]``, nats per step, in the order of the final mean; NaN where a sequence ends
+            within the window. Steps left over at the end, fewer than a window, are not used.
+
+        Raises:
+            TypeError: If the window is no int.
+            ValueError: If the log-stretches were not kept, or a window does not end with a block.
+
+        Example:
+            >>> from lightning_lyap import lyapunov_spectrum
+            >>> estimate = lyapunov_spectrum(
+            ...     lambda x, s: x * s,
+            ...     torch.tensor([[[1.0], [2.0], [4.0], [8.0]]]),
+            ...     initial_state=torch.ones(1, 1),
+            ...     keep_log_stretches=True,
+            ... )
+            >>> estimate.finite_time_exponents(2).flatten() / math.log(2)
+            tensor([0.5000, 2.5000], dtype=torch.float64)
+
+        Reference:
+            Ott (2002), Chaos in Dynamical Systems, Section 9.4.
+        """
+        check_count("window", window, 1)
+        stretches = self._kept_stretches()
+        ends = torch.arange(window, int(self.block_ends[-1]) + 1, window, device=stretches.device)
+        if not bool(torch.isin(ends, self.block_ends).all()):
+            raise ValueError(
+                f"Expected `window` to be made up of whole blocks, but got {window} and blocks "
+                f"that end after {self.block_ends[:8].tolist()} ... steps. Choose an "
+                "`orthonormalize_every` that divides the window."
+            )
+        used = self.block_ends <= len(ends) * window
+        index = (self.block_ends[used] - 1) // window
+        total = stretches.new_zeros(len(ends), *stretches.shape[1:])
+        total = total.index_add(0, index, stretches[used])
+        whole = (self.steps[None, :] >= ends[:, None]).unsqueeze(-1)
+        return torch.where(whole, total / window, math.nan)
+
+    def _kept_stretches(self) -> Tensor:
+        """Return the log-stretches, ``[M, B, K]``.
+
+        Raises:
+            ValueError: If they were not kept.
+        """
         if self.log_stretches is None:
             raise ValueError(
                 "Expected an estimate with its log-stretches, but they were not kept. "
                 "Call `lyapunov_spectrum(..., keep_log_stretches=True)`."
             )
-        counted = torch.minimum(self.block_ends[:, None], self.steps[None, :])
-        running = self.log_stretches.cumsum(0) / counted.unsqueeze(-1)
-        return running[:, self.valid].mean(1)
+        return self.log_stretches

@@ -174,7 +174,7 @@ class AutoInterval:
         for length in range(min(most, in_range), 1, -1):
             share = self._limit * length
             # Predictions of longer blocks are less sure; a single block says little about the next.
-            allowed = 0.5 if length > steps else 2.0 if self._saved > 0 else 1.0
+            allowed = 0.5 if length > steps else EXCESS if self._saved > 0 else 1.0
             if self._worst(error * (spread * (length - steps)).exp()) <= allowed * share:
                 return length
         return 1

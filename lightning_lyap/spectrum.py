@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap.certificate import FORWARD_STEPS, Certificate, Check, forward_check
-from lightning_lyap.checks import check_basis, check_inputs, check_settings
+from lightning_lyap.assembly import assemble
+from lightning_lyap.certificate import FORWARD_STEPS, Certificate, forward_check
+from lightning_lyap.checks import check_basis, check_inputs, check_range, check_settings
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, as_dynamics, uncouple
 from lightning_lyap.dynamics.base import num_blocks
-from lightning_lyap.estimate import SpectrumEstimate, SpectrumSums
+from lightning_lyap.estimate import SpectrumEstimate
+from lightning_lyap.extension import groups, run_to_target
 from lightning_lyap.interval import AutoInterval, FixedInterval, Interval, Schedule
 from lightning_lyap.orthonormal import random_orthonormal_basis
 from lightning_lyap.trajectories import Progress, Trajectories
@@ -33,6 +35,7 @@ def lyapunov_spectrum(
     lengths: Tensor | list[int] | None = None,
     dtype: torch.dtype | None = None,
     seed: int = 0,
+    target_stderr: float | None = None,
     keep_log_stretches: bool = False,
     progress: Progress | None = None,
 ) -> SpectrumEstimate:
@@ -84,6 +87,11 @@ def lyapunov_spectrum(
         dtype: ``torch.float32`` or ``torch.float64``. Default: the dynamics' own, float32 for
             half-precision modules.
         seed: Of the private generator that draws the random basis.
+        target_stderr: Standard error to reach, nats per step. The sequences are then run in groups
+            of 16, 16, 32, 64 and so on until the standard errors of all resolved exponents are no
+            larger; the first group also stops short of the end once they are, after 256 counted
+            steps at the earliest. ``target_reached`` of the estimate says whether they are, or the
+            sequences were exhausted. Default: all sequences are run, at once.
         keep_log_stretches: Whether to keep them, ``[M, B, K]``, for convergence curves.
         progress: Called with (steps done, steps in all) after every step.
 
@@ -96,7 +104,7 @@ def lyapunov_spectrum(
 
     Warns:
         RuntimeWarning: If the states or stretches of a sequence did not stay finite; such sequences
-            are left out of the means.
+            are left out of the means. If the estimate fails its certificate.
 
     Example:
         >>> rnn = nn.RNN(1, 2, nonlinearity="relu", bias=False)
@@ -111,17 +119,35 @@ def lyapunov_spectrum(
         and 2. Benettin et al. (1980), Meccanica 15, 9-20.
     """
     check_settings(num_exponents, warmup_steps, orthonormalize_every, seed)
+    if target_stderr is not None:
+        check_range("target_stderr", target_stderr, 0.0, open_low=True)
     system = uncouple(as_dynamics(dynamics, initial_state, state, dtype), layers)
     ends = check_inputs(system, dynamics, inputs, lengths, warmup_steps, dtype)
     with _full_precision(system.device.type):
         current = system.initial_state(initial_state, inputs.shape[0])
         basis = _starting_basis(system, inputs.shape[0], num_exponents, initial_basis, seed)
-        schedule = _schedule(orthonormalize_every, system, basis)
-        run = Trajectories(system, current, basis, ends, warmup_steps, schedule, keep_log_stretches)
-        run.go(system.drive(inputs.detach().to(system.device)), progress)
+        drive = system.drive(inputs.detach().to(system.device))
+        rows = groups(inputs.shape[0], target_stderr)
+        parts = [
+            Trajectories(
+                system,
+                tuple(tensor[part] for tensor in current),
+                basis[part],
+                ends[part],
+                warmup_steps,
+                _schedule(orthonormalize_every, system, basis),
+                keep_log_stretches,
+            )
+            for part in rows
+        ]
+        drives = [drive[:, part] for part in rows]
+        parts, reached = run_to_target(parts, drives, target_stderr, progress)
         first = inputs[:, : min(FORWARD_STEPS, int(ends.min()))]
         states = forward_check(dynamics, system, first, initial_state)
-    return _estimate(run, num_exponents, states)
+    estimate = assemble(parts, num_exponents, states, reached)
+    _warn_if_invalid(estimate.valid)
+    _warn_if_faulty(estimate.certificate)
+    return estimate
 
 
 def _schedule(every: Interval, system: Dynamics, basis: Tensor) -> Schedule:
@@ -139,60 +165,6 @@ def _schedule(every: Interval, system: Dynamics, basis: Tensor) -> Schedule:
         columns = basis.shape[2] * num_blocks(system)
         return AutoInterval(columns, system.tangent_size, system.dtype)
     return FixedInterval(every)
-
-
-def _estimate(
-    run: Trajectories, num_exponents: int | None, states: Check | None
-) -> SpectrumEstimate:
-    """Take the means over sequences, sort them once, and certify them.
-
-    Args:
-        run: The trajectories at their end.
-        num_exponents: K or None.
-        states: Check of the first states, or None.
-
-    Returns:
-        The estimate.
-    """
-    per_sequence = run.sums / run.steps.unsqueeze(-1)
-    rounding = run.rounding / run.steps.unsqueeze(-1)
-    valid = ~(per_sequence.isnan() | per_sequence.isposinf()).any(-1)
-    for tensor in run.state:
-        valid &= tensor.isfinite().flatten(1).all(-1)
-    _warn_if_invalid(valid)
-    resolved = run.resolved
-    if run.tolerance is not None:
-        resolved = resolved & (rounding[valid].mean(0) <= run.tolerance)
-    sums = SpectrumSums(
-        **vars(run.bins.contrasts(run.steps, valid)),
-        rounding=rounding[valid].sum(0),
-        unresolved=(~resolved[valid]).sum(0),
-    )
-    spectrum, order = sums.sorted_mean(run.system.tangent_size, num_exponents)
-    known = spectrum.rounding_errors[spectrum.resolved]
-    certificate = Certificate(
-        **run.inspector.found,
-        states=states,
-        rounding_error=known.max().item() if known.numel() else None,
-        num_factorizations=len(run.block_ends),
-        num_redone=run.redone,
-    )
-    _warn_if_faulty(certificate)
-    stretches = torch.stack(run.stretches)[..., order] if run.stretches else None
-    return SpectrumEstimate(
-        **vars(spectrum),
-        per_sequence=per_sequence[:, order],
-        valid=valid,
-        steps=run.steps,
-        order=order,
-        sums=sums,
-        layer=order // run.basis.shape[2] if num_blocks(run.system) > 1 else None,
-        final_state=run.system.export_state(run.state),
-        final_basis=run.basis,
-        block_ends=torch.tensor(run.block_ends, device=run.sums.device),
-        log_stretches=stretches,
-        certificate=certificate,
-    )
 
 
 def _starting_basis(

@@ -68,23 +68,45 @@ class Trajectories:
         self.redone = 0
         self.inspector = Inspector(system)
 
-    def go(self, drive: Tensor, progress: Progress | None) -> None:
-        """Run over all steps, block by block.
+    @property
+    def num_steps(self) -> int:
+        """Steps of the longest sequence, warm-up included."""
+        return int(self._ends.max())
+
+    def stops(self, first: int) -> list[int]:
+        """Return where to look at a run on its way.
+
+        Args:
+            first: Steps counted before the first look.
+
+        Returns:
+            Steps, warm-up included, after that many counted ones, twice as many and so on, all
+            before the end.
+        """
+        stops, counted = [], first
+        while self._warmup_steps + counted < self.num_steps:
+            stops.append(self._warmup_steps + counted)
+            counted *= 2
+        return stops
+
+    def go(self, drive: Tensor, until: int, report: Callable[[int], None] | None) -> None:
+        """Go on, block by block.
 
         Args:
             drive: ``[T, B, ...]``.
-            progress: Called with (steps done, steps in all) after every step.
+            until: The step to stop at, warm-up included.
+            report: Called with the number of steps done after every step.
         """
-        total, reported = int(self._ends.max()), 0
-        while self._done < total:
-            boundary = self._warmup_steps if self._done < self._warmup_steps else total
+        reported = self._done
+        while self._done < until:
+            boundary = self._warmup_steps if self._done < self._warmup_steps else until
             stop = min(self._done + self._schedule.propose(), boundary)
             start = self.state, self.basis
             for t in range(self._done, stop):
                 self._advance(drive[t], self._running(t))
-                if progress is not None and t >= reported:
+                if report is not None and t >= reported:
                     reported = t + 1
-                    progress(reported, total)
+                    report(reported)
             if not self._close_block(start, drive, stop):
                 self.state, self.basis = start
                 self.redone += 1

@@ -25,6 +25,8 @@ MATHEMATICS = {
     "contrasts",
     "uncertainty",
     "estimate",
+    "assembly",
+    "extension",
     "spectrum",
 }
 TORCH_ALONE = MATHEMATICS | {"systems"}
@@ -40,7 +42,9 @@ SIGHT = {
     "checks": {"dynamics"},
     "contrasts": set[str](),
     "uncertainty": {"contrasts"},
-    "estimate": {"certificate", "measures", "contrasts", "uncertainty"},
+    "estimate": {"certificate", "checks", "measures", "contrasts", "uncertainty"},
+    "assembly": {"certificate", "dynamics", "estimate", "trajectories"},
+    "extension": {"assembly", "trajectories"},
     "spectrum": MATHEMATICS,
     "systems": {"systems"},
     "metric": MATHEMATICS | {"plotting"},

@@ -141,3 +141,44 @@ def test_estimates_are_frozen() -> None:
     estimate = lyapunov_spectrum(build("tanh"), sequences(1, 3))
     with pytest.raises(AttributeError):
         estimate.exponents = torch.zeros(7)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_finite_time_exponents_are_means_of_windows(every: int) -> None:
+    module, x = build("gru"), torch.randn(3, 20, 3, dtype=torch.float64)
+    lengths = [20, 13, 6]
+    estimate = lyapunov_spectrum(
+        module, x, lengths=lengths, orthonormalize_every=every, keep_log_stretches=True
+    )
+    windows = estimate.finite_time_exponents(6)
+    assert windows.shape == (3, 3, 7)
+    assert windows.isnan().all(-1).tolist() == [
+        [False, False, False],
+        [False, False, True],
+        [False, True, True],
+    ]
+    one = lyapunov_spectrum(module, x, keep_log_stretches=True)
+    assert one.log_stretches is not None
+    by_column = one.log_stretches[:, :, one.order.argsort()][..., estimate.order]
+    known = slice(None if every == 1 else 4)  # three steps leave the last ones to rounding
+    assert_near(windows[1, 0, known], by_column[6:12, 0].mean(0)[known], 1e-8)
+    whole = one.finite_time_exponents(20)
+    assert_near(whole[0], one.per_sequence)
+
+
+def test_windows_longer_than_the_run_give_none() -> None:
+    estimate = lyapunov_spectrum(
+        build("tanh"), torch.randn(2, 5, 3, dtype=torch.float64), keep_log_stretches=True
+    )
+    assert estimate.finite_time_exponents(6).shape == (0, 2, 7)
+
+
+def test_windows_must_be_whole_blocks() -> None:
+    x = torch.randn(1, 12, 3, dtype=torch.float64)
+    estimate = lyapunov_spectrum(build("tanh"), x, orthonormalize_every=4, keep_log_stretches=True)
+    with pytest.raises(ValueError, match=r"but got 6 and blocks that end after \[4, 8, 12\]"):
+        estimate.finite_time_exponents(6)
+    with pytest.raises(ValueError, match="`window` to be at least 1"):
+        estimate.finite_time_exponents(0)
+    with pytest.raises(ValueError, match=r"keep_log_stretches=True"):
+        lyapunov_spectrum(build("tanh"), x).finite_time_exponents(4)
