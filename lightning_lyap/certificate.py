@@ -67,8 +67,9 @@ def worst(checks: Iterable[Check | None]) -> Check | None:
 class Certificate:
     """How far an estimate is from the identities it must obey.
 
-    Checked are the first, second, fourth, eighth block and so on, all sequences of each; of each
-    identity the worst case is kept. None: it does not exist for these dynamics, or wasn't checked.
+    Checked are the first, second, fourth, eighth block and so on, all sequences of each (for the
+    sum rule one, in turn); of each identity the worst case is kept. None: it does not exist for
+    these dynamics, or wasn't checked.
 
     Attributes:
         sum_rule: ``|sum_i log R_ii - sum_t log |det J_t||`` per step, nats; for complete spectra
@@ -132,6 +133,7 @@ class Inspector:
     def __init__(self, system: Dynamics) -> None:
         self._system = system
         self._blocks = 0
+        self._checked = 0
         self.found: dict[str, Check] = {}
 
     def look(self, start: tuple[State, Tensor], drive: Tensor, result: Orthonormalization) -> None:
@@ -200,7 +202,7 @@ class Inspector:
         self._keep("tangent_map", residual, RESIDUALS[dtype])
 
     def _check_volume(self, state: State, drive: Tensor, result: Orthonormalization) -> None:
-        """Compare the stretches of the block with the determinants of its steps.
+        """Compare the stretches of one sequence with the determinants of its steps.
 
         Args:
             state: State at its start.
@@ -208,14 +210,18 @@ class Inspector:
             result: The factorization at its end, of a complete basis.
         """
         system: Any = self._system
-        expected = torch.zeros(drive.shape[1], dtype=torch.float64, device=system.device)
-        for step in drive:
+        # One sequence, another one each time: determinants cost as much as factorizations.
+        own = slice(row := self._checked % drive.shape[1], row + 1)
+        self._checked += 1
+        state = tuple(tensor[own] for tensor in state)
+        expected = torch.zeros(1, dtype=torch.float64, device=system.device)
+        for step in drive[:, own]:
             expected = expected + system.log_abs_det(step, state)
             state = system.step(step, state)[0]
-        residual = (result.log_stretch.sum(-1) - expected).abs() / len(drive)
-        rounding = result.rounding_error.sum(-1) / len(drive)
+        residual = (result.log_stretch[own].sum(-1) - expected).abs() / len(drive)
+        rounding = result.rounding_error[own].sum(-1) / len(drive)
         # Noise has no volume: nothing can be said where a stretch is not resolved.
-        residual = residual.masked_fill(~result.resolved.all(-1), math.nan)
+        residual = residual.masked_fill(~result.resolved[own].all(-1), math.nan)
         self._keep("sum_rule", residual, rounding + RESIDUALS[system.dtype])
 
 
@@ -236,7 +242,7 @@ def forward_check(
     Returns:
         The check; None if the module is none of torch's.
     """
-    if not isinstance(module, nn.RNNBase):
+    if not isinstance(module, nn.RNNBase) or not isinstance(system, Certifiable):
         return None
     weight = next(module.parameters())
     x = inputs.detach().to(weight.device, weight.dtype)

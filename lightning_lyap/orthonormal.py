@@ -93,9 +93,10 @@ def orthonormalize(basis: Tensor) -> Orthonormalization:
     diagonal = r.diagonal(dim1=-2, dim2=-1)
     signs = torch.where(diagonal < 0, -1.0, 1.0).to(basis.dtype)
     stretch = diagonal.abs()
-    bound = SAFETY * eps * _condition(r if not any_graded else r.double())
+    bound = SAFETY * eps * _condition(r)
     if any_graded:
-        bound = torch.where(graded[:, None], bound * _share_of_rows(q, sizes), bound)
+        shared = (bound * _share_of_rows(q, sizes)).clamp(min=SAFETY * eps)
+        bound = torch.where(graded[:, None], shared, bound)
     bound = torch.where(stretch == 0, 0.0, bound)
     return Orthonormalization(
         q_in_order * signs.unsqueeze(-2),
@@ -118,8 +119,10 @@ def _condition(r: Tensor) -> Tensor:
     """
     generator = torch.Generator().manual_seed(0)
     signs = 2 * torch.randint(2, (r.shape[-1], SAMPLES), generator=generator, device="cpu") - 1
-    lengths = torch.linalg.vector_norm(r, dim=-2).unsqueeze(-1)
-    samples = torch.linalg.solve_triangular(r.mT, lengths * signs.to(r), upper=False)
+    # In units of the largest entry: squares would overflow above 1e19.
+    unit = r.abs().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(r.dtype).tiny)
+    lengths = torch.linalg.vector_norm(r / unit, dim=-2).unsqueeze(-1)
+    samples = torch.linalg.solve_triangular((r / unit).mT, lengths * signs.to(r), upper=False)
     return samples.double().square().mean(-1).sqrt()
 
 
@@ -133,9 +136,10 @@ def _share_of_rows(q: Tensor, sizes: Tensor) -> Tensor:
     Returns:
         ``sqrt(N sum_j q_ji^2 s_j^2 / sum_j s_j^2)``, ``[B, K]``, float64; 1 for rows of one size.
     """
-    squares = sizes.double().square().unsqueeze(-1)
-    weighted = (q.double().square().mT @ squares).squeeze(-1)
-    return (q.shape[-2] * weighted / squares.sum(-2)).sqrt()
+    # In units of the largest: what underflows adds nothing.
+    squares = (sizes / sizes.amax(-1, keepdim=True)).square().unsqueeze(-1)
+    weighted = (q.square().mT @ squares).squeeze(-1)
+    return (q.shape[-2] * weighted / squares.sum(-2)).double().sqrt()
 
 
 def _factor(basis: Tensor) -> tuple[Tensor, Tensor]:

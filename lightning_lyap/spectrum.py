@@ -214,7 +214,7 @@ def _warn_if_faulty(certificate: Certificate) -> None:
             "Don't trust it. A subclass with a forward pass of its own must be measured by a step "
             "function; anything else is an error of this package: please report it.",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
 
 
@@ -231,7 +231,7 @@ def _warn_if_invalid(valid: Tensor) -> None:
             "spectrum: the state or the tangent vectors overflowed. Look at the weights and "
             "inputs, lower `orthonormalize_every`, or use dtype=torch.float64.",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
 
 
