@@ -1,6 +1,6 @@
 """What longer intervals between factorizations cost and save, on a trained network.
 
-`python benchmarks/intervals.py CHECKPOINT --data-dir PATH [--write]`, with a checkpoint of
+`python -m benchmarks.intervals CHECKPOINT --data-dir PATH [--write]`, with a checkpoint of
 `python train.py task=charrnn data_dir=PATH trainer.max_epochs=2`. For the whole spectrum, its 32
 leading exponents and the first alone, in both precisions, every interval is compared with interval
 1 in the same run: factorizations saved, exponents not resolved, the largest difference of a
@@ -96,7 +96,7 @@ def trained_network(
     data.setup("fit")
     ((name, module),) = find_recurrent_modules(network).items()
     with torch.no_grad(), InputRecorder({name: module}, batch, steps) as recorder:
-        network(*data.lyapunov_sequences(batch, steps))
+        network(data.lyapunov_sequences(batch, steps))
     assert isinstance(module, nn.RNNBase)
     return module, recorder.sequences()[name].inputs
 
@@ -154,7 +154,7 @@ def main() -> None:
         print(lines[-1], flush=True)
     if arguments.write:
         title = (
-            "# Intervals between factorizations\n\nMade by `python benchmarks/intervals.py "
+            "# Intervals between factorizations\n\nMade by `python -m benchmarks.intervals "
             "CHECKPOINT --data-dir PATH --write` on a CharRNN after two epochs of War and Peace "
             f'(LSTM, {module.hidden_size} units, `state="hidden"`, {inputs.shape[0]} sequences '
             f"of {inputs.shape[1]} steps; torch {torch.__version__.split('+')[0]}, Python "

@@ -12,8 +12,9 @@ Interval: TypeAlias = int | Literal["auto"]
 
 # What `AutoInterval` promises: bound of the rounding error of an exponent, nats per step.
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-6}
-# The part of a complete spectrum, its end, that may be lost to save factorizations.
-SACRIFICE = 1 / 16
+# The part of a complete spectrum, its end, that may be lost to save factorizations, and the longest
+# block for which it may: four in five saved, the rest is not worth an exponent.
+SACRIFICE, WORTH = 1 / 16, 5
 FIRST, GROWTH = 2, 4
 # A block is taken back if it makes the error this many times larger than promised.
 EXCESS = 4.0
@@ -77,9 +78,9 @@ class AutoInterval:
     is taken back and done again with fewer steps.
 
     The tolerance, 1e-3 nats per step in float32 and 1e-6 in float64, holds for all exponents but
-    the last sixteenth of a complete spectrum: a few directions that shrink much faster than the
-    rest would otherwise set the pace for all. Those are marked as unresolved where they do not meet
-    it. Of a partial spectrum, K < N, none is given up.
+    the last sixteenth of a complete spectrum in blocks of up to five steps: a few directions that
+    shrink much faster than the rest would otherwise set the pace for all. Those are marked as
+    unresolved where they do not meet it. Of a partial spectrum, K < N, none is given up.
 
     Args:
         num_exponents: K.
@@ -92,8 +93,7 @@ class AutoInterval:
     """
 
     def __init__(self, num_exponents: int, tangent_size: int, dtype: torch.dtype) -> None:
-        given_up = int(SACRIFICE * num_exponents) if num_exponents == tangent_size else 0
-        self._kept = num_exponents - given_up
+        self._given_up = int(SACRIFICE * num_exponents) if num_exponents == tangent_size else 0
         self._range = math.log(torch.finfo(dtype).max) / 2
         self.tolerance: float | None = TOLERANCES[dtype]
         self._limit = TOLERANCES[dtype]
@@ -122,7 +122,7 @@ class AutoInterval:
             self._hopeless = lost if self._hopeless is None else self._hopeless | lost
         if self._hopeless is not None:
             error = error.masked_fill(self._hopeless, 0.0)
-        spent = self._worst(error)
+        spent = self._worst(error, steps)
         if steps > 1 and spent > EXCESS * self._limit * steps:
             self._next = self._longest(steps, error, steps - 1) if self._steps else steps // 2
             return False
@@ -142,20 +142,22 @@ class AutoInterval:
         largest = stretch.amax(-1, keepdim=True)
         # Directions that are mapped to zero lose no digits.
         known = torch.where(stretch.isneginf(), largest, stretch).nan_to_num(neginf=0.0)
-        self._fastest = self._worst(known.abs().amax(0)) / steps
+        self._fastest = self._worst(known.abs().amax(0), steps) / steps
         self._stretched = self._stretched + known.mean(0)
         self._steps += steps
 
-    def _worst(self, values: Tensor) -> float:
+    def _worst(self, values: Tensor, steps: int) -> float:
         """Return the largest value among the exponents that are not given up.
 
         Args:
             values: ``[K]``, such as the errors of a block's stretches.
+            steps: Steps of the block.
 
         Returns:
             One of them.
         """
-        return values.kthvalue(self._kept).values.item()
+        given_up = self._given_up if steps <= WORTH else 0
+        return values.kthvalue(len(values) - given_up).values.item()
 
     def _longest(self, steps: int, error: Tensor, most: int) -> int:
         """Return the longest block that is predicted to keep the tolerance.
@@ -175,6 +177,7 @@ class AutoInterval:
             share = self._limit * length
             # Predictions of longer blocks are less sure; a single block says little about the next.
             allowed = 0.5 if length > steps else EXCESS if self._saved > 0 else 1.0
-            if self._worst(error * (spread * (length - steps)).exp()) <= allowed * share:
+            predicted = error * (spread * (length - steps)).exp()
+            if self._worst(predicted, length) <= allowed * share:
                 return length
         return 1
