@@ -35,9 +35,9 @@ class MeanSpectrum:
             of its factorization, ``[K]``, bool; see `orthonormalize`. What is not resolved is noise
             at best (or exactly ``-inf``) and wants float64 or a smaller ``orthonormalize_every``.
             With an automatic interval an exponent must also keep the tolerance it promises.
-        rounding_errors: Estimated bounds of the rounding errors, ``[K]``, nats per step; what is lost
-            by the interval between factorizations is part of them. Single exponents exceeded them
-            in tests, by a factor of two at most; see `orthonormalize`.
+        rounding_errors: Estimated bounds of the rounding errors, ``[K]``, nats per step; what is
+            lost by the interval between factorizations is part of them. Single exponents exceeded
+            them in tests, by a factor of two at most; see `orthonormalize`.
         num_sequences: Number of sequences averaged over.
         tangent_size: N, the dimension of the tangent space.
     """
