@@ -52,7 +52,7 @@ def own_jacobian(case: Case, module: nn.RNNBase, x: Tensor, state: Any, layer: i
     return jacobian(advance, torch.cat([state[k][0] for k in mine]))
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.num_layers in (1, 2, 3)], ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if c.num_layers in (1, 3)], ids=str)
 def test_tangent_map_and_derivative_are_the_diagonal_blocks(case: Case) -> None:
     module = case.module()
     system = UncoupledLayers(from_torch_module(module, case.state))
@@ -83,7 +83,7 @@ def test_volume_is_that_of_the_diagonal_blocks(case: Case) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 13])
 @pytest.mark.parametrize(
-    "case", [c for c in CASES if c.kind != "relu" and c.num_layers > 1 and c.bias], ids=str
+    "case", [c for c in CASES if c.kind != "relu" and c.num_layers in (2, 4) and c.bias], ids=str
 )
 def test_sums_agree_with_the_joint_basis_at_any_length(case: Case, steps: int) -> None:
     module, x = case.module(), sequences(2, steps)
@@ -125,8 +125,8 @@ def test_fewer_exponents_are_the_largest_of_the_union(kind: str, count: int) -> 
 
     All but the last of a layer, which may lie close to the next: 0.007 off at most here.
     """
-    module, x = build(kind, num_layers=2), sequences(2, 300)
-    settings: dict[str, Any] = {"layers": "union", "warmup_steps": 250}
+    module, x = build(kind, num_layers=2), sequences(2, 200)
+    settings: dict[str, Any] = {"layers": "union", "warmup_steps": 150}
     whole = lyapunov_spectrum(module, x, **settings)
     part = lyapunov_spectrum(module, x, num_exponents=count, **settings)
     assert part.num_exponents == count
