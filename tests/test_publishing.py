@@ -1,6 +1,7 @@
 """What is sent where: scalars by key, histograms and images to loggers that take them, files."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,9 +63,28 @@ def test_scalars_are_the_measures_and_the_standard_error() -> None:
     values = scalars("lyapunov/", measured)
     expected = measured.spectrum.measures().scalars()
     assert {key: values[f"lyapunov/{key}"] for key in expected} == expected
-    error = measured.spectrum.standard_errors[0].item()
+    spectrum = measured.spectrum
+    error, margin = spectrum.standard_errors[0].item(), spectrum.margins[0].item()
     assert values["lyapunov/max_standard_error"] == error > 0
-    assert len(values) == len(expected) + 1
+    assert values["lyapunov/max_margin"] == margin > error
+    assert values["lyapunov/rounding_error"] == spectrum.rounding_errors.max().item() > 0
+    assert values["lyapunov/certified"] == 1.0
+    assert len(values) == len(expected) + 4
+
+
+def test_the_rounding_error_is_that_of_the_resolved() -> None:
+    measured = measurement()
+    errors = torch.arange(1.0, 8.0, dtype=F64)
+    for count, expected in ((4, 4.0), (0, None)):
+        spectrum = replace(
+            measured.spectrum, rounding_errors=errors, resolved=torch.arange(7) < count
+        )
+        values = scalars("", replace(measured, spectrum=spectrum))
+        assert values.get("rounding_error") == expected
+
+
+def test_a_spectrum_that_fails_its_certificate_says_so() -> None:
+    assert scalars("", replace(measurement(), certified=False))["certified"] == 0.0
 
 
 def test_one_sequence_has_no_spread_to_log() -> None:
