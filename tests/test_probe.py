@@ -141,6 +141,13 @@ def test_modules_without_known_layers_are_refused_as_unions() -> None:
     check_modules({"stack": modules["stack"]}, settings(layers="union"))
     with pytest.raises(ValueError, match=r"got 'cell', a GRUCell, .*`layers='joint'`, or name"):
         check_modules(modules, settings(layers="union"))
+    register_recurrence(Skipping, step=lambda module: lambda x, h: h)
+    try:
+        own = {"own": Skipping(3, 4)}
+        with pytest.raises(ValueError, match="got 'own', a Skipping, whose layers are not known"):
+            check_modules(own, settings(layers="union"))
+    finally:
+        unregister_recurrence(Skipping)
 
 
 def test_several_modules_each_with_their_own_sequences() -> None:

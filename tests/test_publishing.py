@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from torch import Tensor
 
 from lightning_lyap import SpectrumHistory, lyapunov_spectrum, publishing
+from lightning_lyap.plotting import plot_spectrum
 from lightning_lyap.probe import Measurement
 from lightning_lyap.publishing import (
     draw_figures,
@@ -131,6 +132,24 @@ def test_figures_of_a_measurement() -> None:
     assert set(images) == {"spectrum", "convergence", "history"}
     assert all(image.dtype == np.uint8 and image.ndim == 3 for image in images.values())
     assert any((images["spectrum"] != images["convergence"]).ravel())
+
+
+def test_the_spectrum_is_drawn_with_intervals_and_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, drawn = torch.randn(1, 8, INPUT_SIZE, dtype=F64), []
+
+    def keep(*args: Any, **options: Any) -> Any:
+        drawn.append(plot_spectrum(*args, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(publishing, "plot_spectrum", keep)
+    estimate = lyapunov_spectrum(
+        build("gru", num_layers=2), x, layers="union", keep_log_stretches=True
+    )
+    draw_figures(Measurement(estimate, estimate, 0.1), SpectrumHistory(), "epoch 0")
+    ((_, ax),) = drawn
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["mean", "layer 0", "layer 1", "95 % interval of the mean"]
+    assert ax.get_title() == "epoch 0 · 1 sequence"
 
 
 def test_a_process_without_sequences_has_no_convergence() -> None:
