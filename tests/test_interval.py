@@ -192,10 +192,12 @@ class TestLostColumns:
         result = block([0.0, 0.0, -30.0], [0.0, 0.0, 9.0], [True, True, False])
         assert not auto(3).accepts(2, result, True)
 
-    def test_mapped_to_zero_they_cost_nothing(self) -> None:
+    @pytest.mark.parametrize("level", [-6.0, 0.0, 6.0])
+    def test_mapped_to_zero_they_cost_nothing(self, level: float) -> None:
         with_zero, without = auto(3), auto(2)
-        assert with_zero.accepts(2, block([0.0, -2.0, -INF], [0.0, 1e-5, 0.0]), True)
-        assert without.accepts(2, block([0.0, -2.0], [0.0, 1e-5]), True)
+        stretch, error = [level, level - 2.0, -INF], [0.0, 1e-5, 0.0]
+        assert with_zero.accepts(2, block(stretch, error), True)
+        assert without.accepts(2, block(stretch[:2], error[:2]), True)
         assert with_zero.propose() == without.propose() == longest(1.0, 1e-5, 2, 8, 0.5)
 
     def test_all_mapped_to_zero(self) -> None:
