@@ -248,12 +248,11 @@ KINDS: list[tuple[str, StateChoice]] = [
 ]
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.0])
 @pytest.mark.parametrize("layers", ["joint", "union"])
 @pytest.mark.parametrize("dtype", [F32, F64])
 @pytest.mark.parametrize(("kind", "state"), KINDS)
 def test_keeps_its_tolerance(
-    kind: str, state: StateChoice, dtype: torch.dtype, layers: LayerChoice, scale: float
+    kind: str, state: StateChoice, dtype: torch.dtype, layers: LayerChoice
 ) -> None:
     """The tolerance bounds the errors of the stretches, given their directions.
 
@@ -262,13 +261,10 @@ def test_keeps_its_tolerance(
     float32 is with a factorization at every step).
     """
     module = build(kind, num_layers=2, hidden_size=32)
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.mul_(scale)
     x = torch.randn(3, 100, INPUT_SIZE, dtype=F64)
     own, error = pair(module, x, dtype, state=state, layers=layers)
     spread = float(own.exponents[own.resolved][0] - own.exponents[own.resolved][-1])
-    assert 0.2 < spread < 12
+    assert 1 < spread < 12
     assert float((error > TOLERANCES[dtype]).double().mean()) < (0.1 if layers == "joint" else 0.02)
     assert float(error.max()) < (20 if layers == "joint" else 2) * TOLERANCES[dtype]
     assert bool((own.rounding_errors[own.resolved] <= TOLERANCES[dtype]).all())
