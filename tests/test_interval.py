@@ -192,10 +192,12 @@ class TestLostColumns:
         result = block([0.0, 0.0, -30.0], [0.0, 0.0, 9.0], [True, True, False])
         assert not auto(3).accepts(2, result, True)
 
-    def test_mapped_to_zero_they_cost_nothing(self) -> None:
+    @pytest.mark.parametrize("level", [-6.0, 0.0, 6.0])
+    def test_mapped_to_zero_they_cost_nothing(self, level: float) -> None:
         with_zero, without = auto(3), auto(2)
-        assert with_zero.accepts(2, block([0.0, -2.0, -INF], [0.0, 1e-5, 0.0]), True)
-        assert without.accepts(2, block([0.0, -2.0], [0.0, 1e-5]), True)
+        stretch, error = [level, level - 2.0, -INF], [0.0, 1e-5, 0.0]
+        assert with_zero.accepts(2, block(stretch, error), True)
+        assert without.accepts(2, block(stretch[:2], error[:2]), True)
         assert with_zero.propose() == without.propose() == longest(1.0, 1e-5, 2, 8, 0.5)
 
     def test_all_mapped_to_zero(self) -> None:
@@ -246,12 +248,11 @@ KINDS: list[tuple[str, StateChoice]] = [
 ]
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.0])
 @pytest.mark.parametrize("layers", ["joint", "union"])
 @pytest.mark.parametrize("dtype", [F32, F64])
 @pytest.mark.parametrize(("kind", "state"), KINDS)
 def test_keeps_its_tolerance(
-    kind: str, state: StateChoice, dtype: torch.dtype, layers: LayerChoice, scale: float
+    kind: str, state: StateChoice, dtype: torch.dtype, layers: LayerChoice
 ) -> None:
     """The tolerance bounds the errors of the stretches, given their directions.
 
@@ -260,13 +261,10 @@ def test_keeps_its_tolerance(
     float32 is with a factorization at every step).
     """
     module = build(kind, num_layers=2, hidden_size=32)
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.mul_(scale)
     x = torch.randn(3, 100, INPUT_SIZE, dtype=F64)
     own, error = pair(module, x, dtype, state=state, layers=layers)
     spread = float(own.exponents[own.resolved][0] - own.exponents[own.resolved][-1])
-    assert 0.2 < spread < 12
+    assert 1 < spread < 12
     assert float((error > TOLERANCES[dtype]).double().mean()) < (0.1 if layers == "joint" else 0.02)
     assert float(error.max()) < (20 if layers == "joint" else 2) * TOLERANCES[dtype]
     assert bool((own.rounding_errors[own.resolved] <= TOLERANCES[dtype]).all())

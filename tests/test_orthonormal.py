@@ -292,7 +292,7 @@ def test_bounds_hold_for_products_of_jacobians(case: Case) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_bounds_in_closed_form(dtype: torch.dtype) -> None:
-    """Orthogonal columns have the condition 1, whatever their lengths; parallel ones none."""
+    """Orthogonal columns have the condition 1, whatever their lengths."""
     eps = torch.finfo(dtype).eps
     basis = torch.eye(4, dtype=dtype) * torch.tensor([1.0, 3.0, 0.1, 20.0], dtype=dtype)
     error = orthonormalize(basis[None]).rounding_error
