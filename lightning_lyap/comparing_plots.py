@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_lyap.comparison import Comparison, Subject
-from lightning_lyap.comparison_table import format_association
+from lightning_lyap.comparison_table import format_association, when_measured
 from lightning_lyap.correlation import Association
 from lightning_lyap.plotting import EXPONENT_LABEL, INDEX_LABEL, MAX_LABELS
 
@@ -65,7 +65,10 @@ def plot_spectra_by_loss(comparison: Comparison) -> tuple[Any, Any]:
         ax.set_xticks(range(1, count + 1))
     else:
         ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set_title(f"{len(comparison.subjects)} runs · {_epochs(comparison)}", fontsize="medium")
+    ax.set_title(
+        f"{len(comparison.subjects)} runs · spectra of {when_measured(comparison)}",
+        fontsize="medium",
+    )
     ax.spines[["top", "right"]].set_visible(False)
     return figure, ax
 
@@ -94,50 +97,56 @@ def plot_statistics_by_loss(comparison: Comparison) -> tuple[Any, Any]:
     high = -(-len(panels) // COLUMNS)
     figure = Figure(figsize=(9.0, 2.7 * high + 0.3), dpi=DPI, layout="constrained")
     grid = figure.subplots(high, COLUMNS, sharey=True, squeeze=False)
-    colors, above = _colors(subjects)
+    colors, _ = _colors(subjects)
+    clipped = False
     losses = [subject.best_loss for subject in subjects]
     axes = list(grid.flat)
     for ax, (values, row) in zip(axes, panels, strict=False):
-        label = LABELS.get(row.name, row.name.replace("_", " "))
+        label, right = LABELS.get(row.name, row.name.replace("_", " ")), np.inf
         if row is comparison.baseline:
-            label = f"validation loss after epoch {comparison.early_epoch:g}"
+            label, right = f"validation loss after epoch {comparison.early_epoch:g}", _end(values)
             ax.set_facecolor("0.95")
-        _scatter(ax, _finite(values), losses, colors)
+        clipped |= _scatter(ax, _finite(values), losses, right, colors)
         ax.xaxis.get_major_locator().set_params(nbins=5, integer=row.name.startswith("num_"))
         ax.set_xlabel(label)
         ax.set_title(_caption(row.spearman), fontsize="small")
     for ax in axes[len(panels) :]:
         ax.remove()
-    if above:
-        axes[0].set_ylim(top=colors.norm.vmax * 1.02)
     figure.supylabel(LOSS_LABEL, fontsize="medium")
     figure.suptitle(
-        f"{len(subjects)} runs · {_epochs(comparison)} · Spearman's correlation "
-        "[95 % interval] · shaded: the loss alone",
+        f"{len(subjects)} runs · spectra of {when_measured(comparison)} · Spearman's correlation "
+        "[95 % interval] · shaded: the loss alone" + (" · triangles: beyond the axes" * clipped),
         fontsize="medium",
     )
     return figure, axes[: len(panels)]
 
 
-def _scatter(ax: Any, values: NDArray[np.float64], losses: Sequence[float], colors: Any) -> None:
-    """Draw a point for each run; losses above the scale lie on its upper edge, as triangles.
+def _scatter(
+    ax: Any, values: NDArray[np.float64], losses: Sequence[float], right: float, colors: Any
+) -> bool:
+    """Draw a point for each run; those beyond the scales lie on their ends, as triangles.
 
     Args:
         ax: Axes.
         values: Of a statistic, ``[n]``.
         losses: ``[n]``.
+        right: End of the scale of the values.
         colors: Scale of the losses.
+
+    Returns:
+        Whether there are such.
     """
     loss, top = np.asarray(losses), colors.norm.vmax
+    beyond = (loss > top) | (values > right)
     style = {"s": 26, "edgecolors": "0.2", "linewidths": 0.4}
-    for beyond, marker in ((False, "o"), (True, "^")):
-        chosen = (loss > top) == beyond
+    for chosen, marker in ((~beyond, "o"), (beyond, "^")):
         if chosen.any():
-            shown = np.minimum(loss[chosen], top)
+            x, y = np.minimum(values[chosen], right), np.minimum(loss[chosen], top)
             color = colors.to_rgba(loss[chosen])
-            ax.scatter(values[chosen], shown, c=color, marker=marker, clip_on=False, **style)
+            ax.scatter(x, y, c=color, marker=marker, clip_on=False, **style)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.margins(x=0.08)
+    ax.margins(0.08)
+    return bool(beyond.any())
 
 
 def _colors(subjects: Sequence[Subject]) -> tuple[Any, bool]:
@@ -147,21 +156,25 @@ def _colors(subjects: Sequence[Subject]) -> tuple[Any, bool]:
         subjects: The runs.
 
     Returns:
-        The scale, which ends three interquartile ranges above the upper quartile, and whether
-        losses lie above it.
+        The scale, and whether losses lie above its end.
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
     losses = np.array([subject.best_loss for subject in subjects])
-    lower, upper = np.percentile(losses, [25, 75])
-    end = upper + 3 * (upper - lower)
-    top = losses[losses <= end].max()
+    top = _end(losses)
     # Without its end: yellow lines can't be seen on white.
     cut = ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, 256)))
     spread = (losses.min(), top) if top > losses.min() else (top - 0.5, top + 0.5)
     return ScalarMappable(Normalize(*spread), cut), bool((losses > top).any())
+
+
+def _end(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """Find the largest value that is no outlier: three interquartile ranges above the quartile."""
+    array = np.asarray(values)
+    lower, upper = np.percentile(array, [25, 75])
+    return float(array[array <= upper + 3 * (upper - lower)].max())
 
 
 def _finite(values: Sequence[float]) -> NDArray[np.float64]:
@@ -173,10 +186,3 @@ def _finite(values: Sequence[float]) -> NDArray[np.float64]:
 def _caption(association: Association) -> str:
     """Set a coefficient with a true minus sign."""
     return format_association(association).replace("-", "\N{MINUS SIGN}")
-
-
-def _epochs(comparison: Comparison) -> str:
-    """Say when the spectra were measured."""
-    epochs = sorted({subject.epoch for subject in comparison.subjects})
-    span = f"{epochs[0]:g}" if len(epochs) == 1 else f"{epochs[0]:g} to {epochs[-1]:g}"
-    return f"spectra of epoch {span}"

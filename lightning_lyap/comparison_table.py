@@ -64,11 +64,18 @@ def _headline(comparison: Comparison) -> str:
     spectrum = subjects[0].spectrum
     facts = [f"{spectrum.num_exponents} of {spectrum.tangent_size} exponents"]
     facts += [f"{name}={settings[name]}" for name in ("module", "state") if name in settings]
-    return f"n = {len(subjects)} runs, spectra of {_when(comparison)} ({', '.join(facts)})"
+    return f"n = {len(subjects)} runs, spectra of {when_measured(comparison)} ({', '.join(facts)})"
 
 
-def _when(comparison: Comparison) -> str:
-    """Say when the spectra were measured."""
+def when_measured(comparison: Comparison) -> str:
+    """Say when the spectra were measured.
+
+    Args:
+        comparison: The comparison.
+
+    Returns:
+        An epoch, or the first and the last.
+    """
     epochs = sorted({subject.epoch for subject in comparison.subjects})
     if len(epochs) == 1:
         return f"epoch {epochs[0]:g}"
@@ -131,14 +138,20 @@ def _notes(comparison: Comparison) -> list[str]:
         "The early loss costs nothing: exponents say more where the last interval excludes zero.",
         "By chance alone one interval in twenty does.",
     ]
+    shown = [a for row in comparison.rows for a in (row.spearman, row.given_early_loss) if a]
+    if any(a.value is None or a.interval is None for a in shown):
+        notes.append(
+            "A dash: the statistic is the same in all runs, or the early loss orders them as it or "
+            "the lowest loss does; [-]: so in half of the resamples."
+        )
     if last > early:
         notes.append(
-            f"The spectra ({_when(comparison)}) are later than the early loss and may know more by "
+            f"The spectra ({when_measured(comparison)}) are later than the early loss and may know more by "
             f"that alone: --epoch {early:g} takes both at the same time, --early-epoch another "
             "loss."
         )
     if last < early:
-        notes.append(f"The spectra ({_when(comparison)}) are earlier than the early loss.")
+        notes.append(f"The spectra ({when_measured(comparison)}) are earlier than the early loss.")
     if all(subject.early_loss == subject.best_loss for subject in subjects):
         notes.append("The early loss is the lowest of every run: train longer, or take it earlier.")
     if len({subject.epoch for subject in subjects}) > 1:

@@ -51,12 +51,23 @@ def test_a_run_that_diverged_does_not_use_up_the_scale(tmp_path: Path) -> None:
     leave_sweep(tmp_path)
     leave_run(tmp_path / "far" / "task", {2.0: [-1.0, -2.0]}, [1e6])
     found = compared(tmp_path)
-    for figure, ax in (plot_spectra_by_loss(found), plot_statistics_by_loss(found)):
-        render(figure)
-        del ax
-    _, axes = plot_statistics_by_loss(found)
+    render(plot_spectra_by_loss(found)[0])
+    figure, axes = plot_statistics_by_loss(found)
+    render(figure)
     assert axes[0].get_ylim()[1] < 2
-    assert sum(len(points.get_offsets()) for points in axes[0].collections) == 7
+    assert axes[-1].get_xlim()[1] < 4
+    assert [len(points.get_offsets()) for points in axes[0].collections] == [6, 1]
+    assert "beyond the axes" in figure.get_suptitle()
+
+
+def test_losses_below_zero_are_drawn(tmp_path: Path) -> None:
+    for i in range(3):
+        leave_run(tmp_path / str(i) / "t", {1.0: [-0.5 - i, -1.0 - i]}, [-5.0 - i, -6.0 - i])
+    figure, axes = plot_statistics_by_loss(compared(tmp_path))
+    render(figure)
+    low, high = axes[0].get_ylim()
+    assert low < -8 < -6 < high < -5
+    assert "beyond" not in figure.get_suptitle()
 
 
 def test_what_is_not_resolved_or_not_finite_is_not_drawn(tmp_path: Path) -> None:
