@@ -95,7 +95,7 @@ def plot_statistics_by_loss(comparison: Comparison) -> tuple[Any, Any]:
     panels = [([each[row.name] for each in table], row) for row in rows]
     panels.append(([subject.early_loss for subject in subjects], comparison.baseline))
     high = -(-len(panels) // COLUMNS)
-    figure = Figure(figsize=(9.0, 2.7 * high + 0.3), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(9.0, 2.7 * high + 0.5), dpi=DPI, layout="constrained")
     grid = figure.subplots(high, COLUMNS, sharey=True, squeeze=False)
     colors, _ = _colors(subjects)
     clipped = False
@@ -113,9 +113,10 @@ def plot_statistics_by_loss(comparison: Comparison) -> tuple[Any, Any]:
     for ax in axes[len(panels) :]:
         ax.remove()
     figure.supylabel(LOSS_LABEL, fontsize="medium")
+    beyond = " · triangles: beyond the axes" if clipped else ""
     figure.suptitle(
-        f"{len(subjects)} runs · spectra of {when_measured(comparison)} · Spearman's correlation "
-        "[95 % interval] · shaded: the loss alone" + (" · triangles: beyond the axes" * clipped),
+        f"{len(subjects)} runs · spectra of {when_measured(comparison)}\n"
+        f"Spearman's correlation [95 % interval] · shaded: the loss alone{beyond}",
         fontsize="medium",
     )
     return figure, axes[: len(panels)]

@@ -146,9 +146,9 @@ def _notes(comparison: Comparison) -> list[str]:
         )
     if last > early:
         notes.append(
-            f"The spectra ({when_measured(comparison)}) are later than the early loss and may know more by "
-            f"that alone: --epoch {early:g} takes both at the same time, --early-epoch another "
-            "loss."
+            f"The spectra ({when_measured(comparison)}) are later than the early loss and may know "
+            f"more by that alone: --epoch {early:g} takes both at the same time, --early-epoch "
+            "another loss."
         )
     if last < early:
         notes.append(f"The spectra ({when_measured(comparison)}) are earlier than the early loss.")
