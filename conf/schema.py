@@ -87,9 +87,10 @@ class LyapunovConfig:
     num_sequences: int = 10
     num_steps: int = 100
     warmup_steps: int = 0
-    orthonormalize_every: int = 1
+    orthonormalize_every: Any = 1
     num_exponents: int | None = None
     state: str = "hidden"
+    layers: str = "joint"
     dtype: str | None = None
     every_n_validations: int = 1
     before_training: bool = True

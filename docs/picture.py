@@ -21,7 +21,9 @@ def main() -> None:
     left, right = figure.subplots(1, 2)
     last = history.spectra[-1]
     title = f"epoch {history.epochs[-1]:g} · {last.num_sequences} sequences"
-    plot_spectrum(last.exponents, last.std, last.resolved, title=title, ax=left)
+    plot_spectrum(
+        last.exponents, last.std, last.resolved, margins=last.margins, title=title, ax=left
+    )
     plot_history(
         torch.tensor(history.epochs), history.exponents(), title="all spectra of the run", ax=right
     )

@@ -12,12 +12,19 @@ from torch import nn
 
 from lightning_lyap.checks import check_count
 from lightning_lyap.driving import SequenceSource
-from lightning_lyap.dynamics import StateChoice
+from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.estimate import SpectrumEstimate
 from lightning_lyap.finding import find_recurrent_modules
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.history import SpectrumHistory
-from lightning_lyap.probe import Measurement, ProbeSettings, combine_processes, estimate_spectra
+from lightning_lyap.interval import Interval
+from lightning_lyap.probe import (
+    Measurement,
+    ProbeSettings,
+    check_modules,
+    combine_processes,
+    estimate_spectra,
+)
 from lightning_lyap.progress import spectrum_progress
 from lightning_lyap.reporter import SpectrumReporter
 from lightning_lyap.trainer_facts import (
@@ -53,8 +60,12 @@ class LyapunovSpectrumCallback(Callback):
     ==================================== ========================================================
     ``lyapunov/max``                     largest exponent, nats per step
     ``lyapunov/max_standard_error``      its standard error, from time and sequences, nats per step
+    ``lyapunov/max_margin``              half-width of its 95 % interval, nats per step
     ``lyapunov/mean``                    mean of the resolved exponents, nats per step
-    ``lyapunov/variance``                their variance, (nats per step)^2
+    ``lyapunov/mean_all``                mean of all finite exponents, nats per step; not the same
+                                         where some are lost in rounding noise
+    ``lyapunov/variance``                variance of the resolved exponents, (nats per step)^2
+    ``lyapunov/variance_all``            variance of all finite exponents, (nats per step)^2
     ``lyapunov/min``                     smallest resolved exponent, nats per step
     ``lyapunov/std_over_sequences``      standard deviation over sequences, averaged over the
                                          resolved exponents, nats per step
@@ -62,7 +73,11 @@ class LyapunovSpectrumCallback(Callback):
     ``lyapunov/kaplan_yorke_dimension``  dimension; a lower bound if it equals K < N
     ``lyapunov/kolmogorov_sinai_entropy``  sum of the positive exponents, nats per step; a lower
                                          bound if all K < N are positive
-    ``lyapunov/num_unresolved``          number of exponents lost in rounding noise
+    ``lyapunov/num_unresolved``          number of exponents lost in rounding noise, or -inf
+    ``lyapunov/rounding_error``          largest bound of the rounding error of a resolved exponent,
+                                         nats per step
+    ``lyapunov/certified``               1 if the spectrum obeys the identities that were checked,
+                                         0 if not: don't trust it
     ``lyapunov/seconds``                 wall time of the measurement with its figures and files
     ``lyapunov/epoch_fraction``          that time, as a fraction of all wall time since the last
                                          measurement (of the epoch, if every epoch is measured);
@@ -70,19 +85,23 @@ class LyapunovSpectrumCallback(Callback):
     ==================================== ========================================================
 
     To TensorBoard also: the histogram ``lyapunov/exponents`` and the figures ``lyapunov/spectrum``
-    (with its band over sequences), ``lyapunov/convergence`` (Fig. 2a) and ``lyapunov/history``
-    (epoch by index). The same figures, the latest of each, and ``spectra.npz`` are written to
-    ``LOG_DIR/lyapunov/``; `SpectrumHistory.load` reads the latter. The history is part of every
-    checkpoint.
+    (with the spread over sequences and the 95 % interval of the mean), ``lyapunov/convergence``
+    (Fig. 2a) and ``lyapunov/history`` (epoch by index). The same figures, the latest of each, and
+    ``spectra.npz`` are written to ``LOG_DIR/lyapunov/``; `SpectrumHistory.load` reads the latter.
+    The history is part of every checkpoint.
 
     Args:
         num_sequences: Held-out sequences, over all processes. Default 10 (Section 4.1).
         num_steps: Steps counted in each. Default 100 (Section 4.1).
         warmup_steps: Steps before those that are not counted. Default 0 (Algorithm 1).
-        orthonormalize_every: Steps between factorizations. Default 1 (Algorithm 1).
+        orthonormalize_every: Steps between factorizations. Default 1 (Algorithm 1). ``"auto"``: as
+            many as keep the rounding errors small; see `lyapunov_spectrum`.
         num_exponents: K leading exponents, or all of a module that has fewer. Default: all.
         state: ``"full"`` for the map of an LSTM's (h, c), ``"hidden"`` for the paper's dh'/dh; of
             torch's LSTMs, other modules have their whole state.
+        layers: ``"joint"`` for a stack as one system, ``"union"`` for each layer of torch's stacks
+            by itself, which is many times cheaper and tells the layer of each exponent; see
+            `lyapunov_spectrum`.
         dtype: ``"float32"``, ``"float64"``, or None for the module's own.
         every_n_validations: Measure after the first validation and then after every n-th.
         before_training: Whether to measure before the first step of training, too.
@@ -91,14 +110,16 @@ class LyapunovSpectrumCallback(Callback):
         save: Whether to write ``spectra.npz`` and PNGs to the log folder.
         on_error: ``"warn"``: a failed measurement is counted in the history, the first is warned
             about, training goes on (a monitor of a key that was never logged, because the first
-            measurement failed, ends it nevertheless). ``"raise"``: it stops training.
+            measurement failed, ends it nevertheless). A spectrum that fails its certificate is
+            counted and warned about in the same way, and logged. ``"raise"``: both stop training.
         name: Prefix of tags and name of the folder. Give each a name of its own if a Trainer has
             two of these callbacks.
 
     Raises:
         TypeError: If a number is no int.
         ValueError: If a setting is out of range; at the start of the run also if the
-            LightningModule has no recurrent module or the DataModule has too few sequences.
+            LightningModule has no recurrent module, one that has no known layers for ``"union"``,
+            or the DataModule has too few sequences.
     """
 
     def __init__(
@@ -106,9 +127,10 @@ class LyapunovSpectrumCallback(Callback):
         num_sequences: int = 10,
         num_steps: int = 100,
         warmup_steps: int = 0,
-        orthonormalize_every: int = 1,
+        orthonormalize_every: Interval = 1,
         num_exponents: int | None = None,
         state: StateChoice = "full",
+        layers: LayerChoice = "joint",
         dtype: str | None = None,
         every_n_validations: int = 1,
         before_training: bool = True,
@@ -125,6 +147,7 @@ class LyapunovSpectrumCallback(Callback):
             orthonormalize_every,
             num_exponents,
             state,
+            layers,
             dtype,
         )
         check_count("every_n_validations", every_n_validations, 1)
@@ -299,11 +322,13 @@ class LyapunovSpectrumCallback(Callback):
 
         Raises:
             TypeError: If the DataModule offers something else than a batch.
-            ValueError: If there is no recurrent module, or there are too few sequences.
+            ValueError: If there is no recurrent module, or one without known layers where they are
+                asked for, or there are too few sequences.
         """
         if self._source is None:
-            self._found = find_recurrent_modules(pl_module, self.modules)
             settings = self.settings
+            self._found = find_recurrent_modules(pl_module, self.modules)
+            check_modules(self._found, settings)
             self._source = SequenceSource(
                 trainer, self._found, settings.num_sequences, settings.window
             )
@@ -353,8 +378,28 @@ class LyapunovSpectrumCallback(Callback):
             if not all_well:
                 raise failure or RuntimeError("it failed in another process")
             self._measured = combine_processes(self._found, estimates, self.settings)
+            self._check_certificates(trainer, self._measured)
         source.stop()
         self._seconds = time.perf_counter() - start
+
+    def _check_certificates(self, trainer: Trainer, measured: dict[str, Measurement]) -> None:
+        """Record spectra that fail their certificate; all processes agree on which.
+
+        Args:
+            trainer: The Trainer.
+            measured: Measurements by module.
+
+        Raises:
+            RuntimeError: If one fails and errors are to be raised.
+        """
+        for name, measurement in measured.items():
+            if measurement.fault is None:
+                continue
+            if self.on_error == "raise":
+                raise RuntimeError(
+                    f"The Lyapunov spectrum of {name!r} fails its certificate: {measurement.fault}."
+                )
+            self._reporter.uncertified(trainer, name, measurement.fault)
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what was measured in the validation or test that ends.

@@ -12,17 +12,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap.dynamics import Dynamics
+from lightning_lyap.dynamics import Dynamics, UncoupledLayers
 from lightning_lyap.dynamics.base import Certifiable, State, num_blocks
+from lightning_lyap.dynamics.stacked import StackedRecurrence
 from lightning_lyap.orthonormal import Orthonormalization, random_orthonormal_basis
 
 # What rounding alone may do to a vector of length one.
 RESIDUALS = {torch.float32: 1e-4, torch.float64: 1e-10}
 # Householder QR loses orthogonality by some eps; this many times sqrt(N) eps is a fault.
 ORTHOGONALITY = 50.0
-# Steps compared with a module's own forward pass, and how many eps they may differ by.
+# Bounds of rounding errors are exceeded by one stretch in a hundred, by a factor of 3 at most.
+EXCESS = 3.0
+# Steps compared with a module's own forward pass, and how many eps, or how much in half precision,
+# they may differ by.
 FORWARD_STEPS = 4
-FORWARD_EPS = 1e3
+FORWARD_EPS, FORWARD_MOST = 1e3, 0.05
 
 
 class Check(NamedTuple):
@@ -67,19 +71,20 @@ def worst(checks: Iterable[Check | None]) -> Check | None:
 class Certificate:
     """How far an estimate is from the identities it must obey.
 
-    Checked are the first, second, fourth, eighth block and so on, all sequences of each (for the
-    sum rule one, in turn); of each identity the worst case is kept. None: it does not exist for
-    these dynamics, or wasn't checked.
+    Checked are the first, second, fourth, eighth block and so on, and the last, all sequences of
+    each (for the sum rule one, in turn); of each identity the worst case is kept. None: it does not
+    exist for these dynamics, or wasn't checked.
 
     Attributes:
-        sum_rule: ``|sum_i log R_ii - sum_t log |det J_t||`` per step, nats; for complete spectra
-            of torch's recurrent modules. Determinants are had without the tangent map: in closed
-            form (vanilla, full LSTM) or from the Jacobian (GRU, hidden LSTM). The bound is that of
-            the rounding errors; blocks with an unresolved stretch are left out.
+        sum_rule: ``|sum_i log R_ii - sum_t log |det J_t||`` per step, nats, of the stretches that
+            were counted; for complete spectra of torch's recurrent modules. Determinants are had
+            without the tangent map: in closed form (vanilla, full LSTM) or from the Jacobian (GRU,
+            hidden LSTM). The bound is that of the rounding errors. Blocks with an unresolved
+            stretch, or whose stretches spread over half of the digits, are left out.
         tangent_map: ``|J v - dF(v)| / max(1, |dF(v)|)`` for a random unit vector v, with dF by
             automatic differentiation of the states.
-        states: Largest difference between the first states and those of the module's own forward
-            pass, relative to the larger of 1 and the largest state.
+        states: Largest difference between the first states and those of the own forward pass of a
+            torch module or cell, relative to the larger of 1 and the largest state.
         orthogonality: Largest entry of ``|Q^T Q - I|``.
         rounding_error: Largest bound of the rounding error of a resolved exponent, nats per step.
             What is lost by the interval between factorizations is part of it. None if no exponent
@@ -121,7 +126,7 @@ IDENTITIES = ("sum_rule", "tangent_map", "states", "orthogonality")
 
 
 class Inspector:
-    """Checks some blocks of a run: the first, the second, the fourth, the eighth and so on.
+    """Checks some blocks of a run: the first, the second, the fourth and so on, and the last.
 
     Args:
         system: The dynamics.
@@ -136,16 +141,23 @@ class Inspector:
         self._checked = 0
         self.found: dict[str, Check] = {}
 
-    def look(self, start: tuple[State, Tensor], drive: Tensor, result: Orthonormalization) -> None:
+    def look(
+        self,
+        start: tuple[State, Tensor],
+        drive: Tensor,
+        result: Orthonormalization,
+        last: bool = False,
+    ) -> None:
         """Check a block in which all sequences moved, if it is one of those to be checked.
 
         Args:
             start: State and basis at its start, ``[B, N, k]``.
             drive: Its steps, ``[d, B, ...]``.
-            result: The factorization at its end.
+            result: The factorization at its end, with the stretches that were counted.
+            last: Whether the run ends with it.
         """
         self._blocks += 1
-        if self._blocks & (self._blocks - 1):
+        if self._blocks & (self._blocks - 1) and not last:
             return
         self._check_basis(result.basis)
         if isinstance(self._system, Certifiable):
@@ -218,48 +230,104 @@ class Inspector:
         for step in drive[:, own]:
             expected = expected + system.log_abs_det(step, state)
             state = system.step(step, state)[0]
-        residual = (result.log_stretch[own].sum(-1) - expected).abs() / len(drive)
-        rounding = result.rounding_error[own].sum(-1) / len(drive)
-        # Noise has no volume: nothing can be said where a stretch is not resolved.
-        residual = residual.masked_fill(~result.resolved[own].all(-1), math.nan)
+        stretch = result.log_stretch[own]
+        residual = (stretch.sum(-1) - expected).abs() / len(drive)
+        rounding = EXCESS * result.rounding_error[own].sum(-1) / len(drive)
+        # Noise has no volume: nothing can be said where a stretch is not resolved, and little where
+        # the product with the Jacobian may have lost digits that its result doesn't tell of.
+        lowest, digits = stretch.amin(-1), -math.log(torch.finfo(system.dtype).eps)
+        deepest = torch.minimum(lowest - stretch.amax(-1), lowest / len(drive))
+        known = result.resolved[own].all(-1) & (deepest > -digits / 2)
+        residual = residual.masked_fill(~known, math.nan)
         self._keep("sum_rule", residual, rounding + RESIDUALS[system.dtype])
 
 
 def forward_check(
     module: Any, system: Dynamics, inputs: Tensor, initial_state: Any
 ) -> Check | None:
-    """Compare the first states with those of a torch module's own forward pass.
+    """Compare the first states with those of a torch module's or cell's own forward pass.
 
     Finds weights that were read wrongly, and subclasses whose forward pass does something else.
-    A few steps are enough, and more would not do: chaos makes rounding errors grow.
+    A few steps are enough, and more would not do: chaos makes rounding errors grow. The bound is a
+    thousand eps of the coarser type (0.05 in half precision), or what becomes of such a difference
+    in the initial states, if that is more.
 
     Args:
         module: The module.
-        system: The dynamics read from it.
+        system: The dynamics.
         inputs: The first steps of all sequences, ``[B, t, I]``.
         initial_state: As the user gave it.
 
     Returns:
-        The check; None if the module is none of torch's.
+        The check; None if the system was not read from a torch module or cell, or if that has a
+        forward pass of another form, which takes or gives no states.
     """
-    if not isinstance(module, nn.RNNBase) or not isinstance(system, Certifiable):
+    read = isinstance(system, StackedRecurrence | UncoupledLayers)
+    if not read or not isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return None
     weight = next(module.parameters())
     x = inputs.detach().to(weight.device, weight.dtype)
-    state = system.initial_state(initial_state, x.shape[0])
-    given = _cast(system.export_state(state), weight.dtype)
-    for drive in system.drive(x):
+    start = system.initial_state(initial_state, x.shape[0])
+    given = tuple(part.to(weight.dtype) for part in _parts(system.export_state(start)))
+    eps = max(torch.finfo(dtype).eps for dtype in (weight.dtype, system.dtype))
+    tolerance = min(FORWARD_EPS * eps, FORWARD_MOST)
+    got = _last_state(system, x, start)
+    own = _own_last_state(module, x, given)
+    if [part.shape for part in own] != [part.shape for part in got]:
+        return None
+    nearby = _last_state(system, x, tuple(_shifted(part, tolerance) for part in start))
+    residual = max(_difference(*pair) for pair in zip(got, own, strict=True))
+    grown = max(_difference(*pair) for pair in zip(nearby, got, strict=True))
+    return Check(residual, grown if tolerance < grown < math.inf else tolerance)
+
+
+def _last_state(system: Dynamics, inputs: Tensor, state: State) -> tuple[Tensor, ...]:
+    """Return the system's state after the inputs ``[B, t, I]``, in the form of the module's."""
+    for drive in system.drive(inputs):
         state = system.step(drive, state)[0]
-    training, module.training = module.training, False
+    return _parts(system.export_state(state))
+
+
+def _own_last_state(module: Any, inputs: Tensor, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Run a module's or a cell's own forward pass, as it is evaluated, and leave no trace.
+
+    Args:
+        module: The module.
+        inputs: ``[B, t, I]``.
+        given: Its state before them.
+
+    Returns:
+        Its state after them; empty if the forward pass is of another form.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    cudnn, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False  # TF32, as a rule
     try:
-        # Not by a call: the hooks on the module are the user's.
-        expected = module.forward(x if module.batch_first else x.transpose(0, 1), given)[1]
+        for part, _ in modes:
+            part.training = False
+        state: Any = given if len(given) > 1 else given[0]
+        with torch.random.fork_rng([inputs.device] if inputs.is_cuda else []):
+            # Not by a call: the hooks on the module are the user's.
+            if isinstance(module, nn.RNNBase):
+                x = inputs if module.batch_first else inputs.transpose(0, 1)
+                state = module.forward(x, state)[1]
+            else:
+                for x in inputs.unbind(1):
+                    state = module.forward(x, state)
+        return tuple(part.double() for part in _parts(state))
+    except Exception:
+        # A subclass may take other arguments, return anything, and fail in any way.
+        return ()
     finally:
-        module.training = training
-    pairs = zip(_parts(system.export_state(state)), _parts(expected), strict=True)
-    residual = max(_difference(got.double(), own.double()) for got, own in pairs)
-    narrower = max(torch.finfo(dtype).eps for dtype in (weight.dtype, system.dtype))
-    return Check(residual, FORWARD_EPS * narrower)
+        for part, training in modes:
+            part.training = training
+        torch.backends.cudnn.enabled = cudnn
+
+
+def _shifted(state: Tensor, size: float) -> Tensor:
+    """Shift the entries of a state up or down by a size relative to the larger of 1 and them."""
+    generator = torch.Generator().manual_seed(0)
+    signs = 2 * torch.randint(2, state.shape, generator=generator, device="cpu") - 1
+    return state + size * signs.to(state) * state.abs().clamp(min=1)
 
 
 def _difference(got: Tensor, expected: Tensor) -> float:
@@ -280,10 +348,3 @@ def _difference(got: Tensor, expected: Tensor) -> float:
 def _parts(state: Any) -> tuple[Tensor, ...]:
     """Take a tensor or a tuple of tensors as a tuple."""
     return (state,) if isinstance(state, Tensor) else tuple(state)
-
-
-def _cast(state: Any, dtype: torch.dtype) -> Any:
-    """Convert a tensor or a tuple of tensors to a type."""
-    if isinstance(state, Tensor):
-        return state.to(dtype)
-    return tuple(part.to(dtype) for part in state)

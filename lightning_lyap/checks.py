@@ -44,13 +44,13 @@ def check_settings(
     if num_exponents is not None:
         check_count("num_exponents", num_exponents, 1)
     check_count("warmup_steps", warmup_steps, 0)
-    if isinstance(orthonormalize_every, str):
-        if orthonormalize_every != "auto":
-            raise ValueError(
+    if orthonormalize_every != "auto":
+        if isinstance(orthonormalize_every, bool) or not isinstance(orthonormalize_every, int):
+            kind = ValueError if isinstance(orthonormalize_every, str) else TypeError
+            raise kind(
                 "Expected `orthonormalize_every` to be an int or 'auto', "
                 f"but got {orthonormalize_every!r}."
             )
-    else:
         check_count("orthonormalize_every", orthonormalize_every, 1)
     check_count("seed", seed, 0)
 

@@ -74,6 +74,18 @@ class MeanSpectrum:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class LayeredSpectrum(MeanSpectrum):
+    """A mean spectrum whose exponents may tell their layer.
+
+    Attributes:
+        layer: With ``layers="union"`` the layer each exponent belongs to, from 0, ``[K]``, int64;
+            else None, and of a single layer, too.
+    """
+
+    layer: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SpectrumSums(Contrasts):
     """Sums over sequences, from which a spectrum follows; sums of parts add up to the whole.
 
@@ -124,7 +136,7 @@ class SpectrumSums(Contrasts):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SpectrumEstimate(MeanSpectrum):
+class SpectrumEstimate(LayeredSpectrum):
     """A mean spectrum with what each sequence gave, and where the computation ended.
 
     Attributes:
@@ -133,8 +145,6 @@ class SpectrumEstimate(MeanSpectrum):
             no part in the means.
         steps: Steps counted per sequence, without warm-up, ``[B]``, int64.
         order: Index of each exponent in the order in which the basis vectors came, ``[K]``.
-        layer: With ``layers="union"`` the layer each exponent belongs to, from 0, ``[K]``, int64;
-            else None.
         sums: What the mean spectrum was computed from, to be added to those of other sequences.
         final_state: The state after the last step, in the form `lyapunov_spectrum` takes.
         final_basis: The orthonormal basis after the last step, ``[B, N, K]``.
@@ -150,7 +160,6 @@ class SpectrumEstimate(MeanSpectrum):
     valid: Tensor
     steps: Tensor
     order: Tensor
-    layer: Tensor | None
     sums: SpectrumSums
     final_state: Any
     final_basis: Tensor

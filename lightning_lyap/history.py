@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap._version import __version__
-from lightning_lyap.estimate import MeanSpectrum
+from lightning_lyap.estimate import LayeredSpectrum, MeanSpectrum
 from lightning_lyap.plotting import plot_history, plot_spectrum
 
 ROWS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
@@ -28,7 +28,8 @@ class SpectrumHistory:
         steps: Step of the logger at each measurement.
         seconds: Wall time of each measurement.
         spectra: The spectra.
-        failures: Measurements that failed: epoch, step and message of each.
+        failures: Measurements that failed, or whose spectra fail their certificate: epoch, step and
+            message of each.
 
     Example:
         >>> history = SpectrumHistory({"state": "full"})
@@ -41,7 +42,7 @@ class SpectrumHistory:
         self.epochs: list[float] = []
         self.steps: list[int] = []
         self.seconds: list[float] = []
-        self.spectra: list[MeanSpectrum] = []
+        self.spectra: list[LayeredSpectrum] = []
         self.failures: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
@@ -53,7 +54,7 @@ class SpectrumHistory:
         Args:
             epoch: Epochs completed.
             step: Step of the logger.
-            spectrum: What was measured; copied to the CPU, its mean part alone.
+            spectrum: What was measured; copied to the CPU, its mean part and its layers alone.
             seconds: Wall time of the measurement.
 
         Raises:
@@ -69,9 +70,11 @@ class SpectrumHistory:
         # Inference tensors could not be saved or plotted outside inference mode.
         with torch.inference_mode(False):
             rows = {name: getattr(spectrum, name).detach().cpu().clone() for name in ROWS}
+            layer = getattr(spectrum, "layer", None)
             self.spectra.append(
-                MeanSpectrum(
+                LayeredSpectrum(
                     **rows,
+                    layer=None if layer is None else layer.cpu().clone(),
                     num_sequences=spectrum.num_sequences,
                     tangent_size=spectrum.tangent_size,
                 )
@@ -107,7 +110,7 @@ class SpectrumHistory:
         return plot_history(torch.tensor(self.epochs), self.exponents(), ax=ax)
 
     def plot_spectrum(self, index: int = -1, ax: Any = None) -> tuple[Any, Any]:
-        """Draw one spectrum with its band; see `plotting.plot_spectrum`.
+        """Draw one spectrum with its band and intervals; see `plotting.plot_spectrum`.
 
         Args:
             index: Which measurement, as in a list.
@@ -120,12 +123,22 @@ class SpectrumHistory:
         spectrum = self.spectra[index]
         title = f"epoch {self.epochs[index]:g}"
         return plot_spectrum(
-            spectrum.exponents, spectrum.std, spectrum.resolved, title=title, ax=ax
+            spectrum.exponents,
+            spectrum.std,
+            spectrum.resolved,
+            margins=spectrum.margins,
+            layer=spectrum.layer,
+            title=title,
+            ax=ax,
         )
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors, numbers and text only, fit for checkpoints loaded with weights_only."""
         state: dict[str, Any] = {name: self._rows(name) for name in ROWS} if self.spectra else {}
+        if any(spectrum.layer is not None for spectrum in self.spectra):
+            unknown = torch.full((self.spectra[0].num_exponents,), -1)
+            rows = [unknown if s.layer is None else s.layer for s in self.spectra]
+            state["layer"] = torch.stack(rows)
         return state | {
             "epochs": torch.tensor(self.epochs, dtype=torch.float64),
             "steps": torch.tensor(self.steps, dtype=torch.int64),
@@ -147,9 +160,11 @@ class SpectrumHistory:
         self.epochs = state["epochs"].tolist()
         self.steps = state["steps"].tolist()
         self.seconds = state["seconds"].tolist()
+        layers = state.get("layer", [None] * len(self.epochs))
         self.spectra = [
-            MeanSpectrum(
+            LayeredSpectrum(
                 **{name: state[name][index] for name in ROWS},
+                layer=_known_layer(layers[index]),
                 num_sequences=int(state["num_sequences"][index]),
                 tangent_size=int(state["tangent_size"]),
             )
@@ -222,3 +237,8 @@ class SpectrumHistory:
         """
         if not self.spectra:
             raise ValueError("Expected at least one spectrum to draw, but the history is empty.")
+
+
+def _known_layer(row: Tensor | None) -> Tensor | None:
+    """Return the layers of one spectrum, ``[K]``; None where they are not told apart (-1)."""
+    return None if row is None or bool((row < 0).any()) else row

@@ -142,7 +142,10 @@ class AutoInterval:
         largest = stretch.amax(-1, keepdim=True)
         # Directions that are mapped to zero lose no digits.
         known = torch.where(stretch.isneginf(), largest, stretch).nan_to_num(neginf=0.0)
-        self._fastest = self._worst(known.abs().amax(0), steps) / steps
+        fastest = known.abs().amax(0)
+        if self._hopeless is not None:
+            fastest = fastest.masked_fill(self._hopeless, 0.0)
+        self._fastest = self._worst(fastest, steps) / steps
         self._stretched = self._stretched + known.mean(0)
         self._steps += steps
 

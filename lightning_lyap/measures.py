@@ -81,18 +81,23 @@ class SpectrumMeasures:
 
     ``mean``, ``variance``, ``min`` and ``std_over_sequences`` are taken over the resolved
     exponents, those that stand out from rounding noise; ``num_unresolved`` counts the others.
+    ``mean_all`` and ``variance_all`` are taken over all finite exponents, those lost in noise
+    included; what is ``-inf``, a direction mapped to exactly zero, is in neither of the two
+    versions. Both are the same where ``num_unresolved`` counts nothing but such directions.
 
     Attributes:
         max: Largest exponent, nats per step.
-        mean: Mean exponent, nats per step.
-        variance: Variance over the exponents, (nats per step)^2.
+        mean: Mean of the resolved exponents, nats per step.
+        mean_all: Mean of all finite exponents, nats per step.
+        variance: Variance over the resolved exponents, (nats per step)^2.
+        variance_all: Variance over all finite exponents, (nats per step)^2.
         min: Smallest exponent, nats per step.
         std_over_sequences: Standard deviation over sequences, averaged over the exponents, nats
             per step.
         num_positive: Number of exponents above zero.
         kaplan_yorke_dimension: See the function of that name.
         kolmogorov_sinai_entropy: See the function of that name; nats per step.
-        num_unresolved: Number of exponents lost in rounding noise.
+        num_unresolved: Number of exponents lost in rounding noise, or ``-inf``.
         dimension_is_lower_bound: Whether K < N and too few exponents are known to say where
             volumes stop growing.
         entropy_is_lower_bound: Whether K < N and more positive exponents may follow; the same
@@ -101,7 +106,9 @@ class SpectrumMeasures:
 
     max: float
     mean: float
+    mean_all: float
     variance: float
+    variance_all: float
     min: float
     std_over_sequences: float
     num_positive: int
@@ -139,12 +146,14 @@ def measure_spectrum(
         >>> measure_spectrum(complete, torch.zeros(2), torch.ones(2, dtype=torch.bool), 2).mean
         -0.25
     """
-    known = exponents[resolved]
+    known, finite = exponents[resolved], exponents[exponents.isfinite()]
     partial = exponents.shape[0] < tangent_size
     return SpectrumMeasures(
         max=exponents.max().item(),
         mean=known.mean().item(),
-        variance=known.var(correction=0).item() if known.numel() else math.nan,
+        mean_all=finite.mean().item(),
+        variance=_variance(known),
+        variance_all=_variance(finite),
         min=known.min().item() if known.numel() else math.nan,
         std_over_sequences=std[resolved].mean().item(),
         num_positive=int(num_positive_exponents(exponents).item()),
@@ -154,3 +163,8 @@ def measure_spectrum(
         dimension_is_lower_bound=partial and exponents.sum().item() >= 0,
         entropy_is_lower_bound=partial and exponents.min().item() > 0,
     )
+
+
+def _variance(exponents: Tensor) -> float:
+    """Return the variance over exponents, ``[n]``; NaN over none, without torch's warning."""
+    return exponents.var(correction=0).item() if exponents.numel() else math.nan

@@ -8,30 +8,46 @@ from torchmetrics import Metric
 
 from lightning_lyap.checks import check_settings
 from lightning_lyap.contrasts import NUM_SCALES
-from lightning_lyap.dynamics import Dynamics, StateChoice
-from lightning_lyap.estimate import MeanSpectrum, SpectrumEstimate, SpectrumSums
+from lightning_lyap.dynamics import (
+    Dynamics,
+    LayerChoice,
+    StateChoice,
+    as_dynamics,
+    check_layers,
+    uncouple,
+)
+from lightning_lyap.dynamics.base import num_blocks
+from lightning_lyap.estimate import LayeredSpectrum, SpectrumEstimate, SpectrumSums
+from lightning_lyap.interval import Interval
 from lightning_lyap.plotting import plot_spectrum
 from lightning_lyap.spectrum import lyapunov_spectrum
+
+VECTORS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
 
 
 class LyapunovSpectrum(Metric):
     """Lyapunov spectrum averaged over all sequences seen, on all processes.
 
     Keeps the sums of `SpectrumSums` over sequences, in float64: exponents, and contrasts over time.
-    Two metrics merged, or synchronized between processes, equal one that saw all the sequences.
+    Two metrics merged, or synchronized between processes, equal one that saw all the sequences; but
+    for ``orthonormalize_every="auto"``, which chooses the intervals, and which exponents keep the
+    tolerance, for each batch: then they agree within it, and an exponent is unresolved if the
+    rounding errors of one batch, averaged over its sequences, exceed it.
 
     Args:
-        num_exponents: K. Default: all N of the dynamics first seen. Give it when a process may see
-            no sequence, so that all processes agree on the shape.
+        num_exponents: K. Default: all N of the dynamics first seen. Where a process may see no
+            sequence give it, or call `expect`, so that all processes agree on the shape.
         warmup_steps: See `lyapunov_spectrum`.
         orthonormalize_every: See `lyapunov_spectrum`.
         state: See `lyapunov_spectrum`.
+        layers: See `lyapunov_spectrum`. With ``"union"`` a process that may see no sequence needs
+            `expect`: K does not tell how many exponents of each layer are summed.
         dtype: See `lyapunov_spectrum`.
         kwargs: Of `torchmetrics.Metric`.
 
     Raises:
         TypeError: If a setting is no int.
-        ValueError: If a setting is out of range.
+        ValueError: If a setting is out of range or no such word.
 
     Example:
         >>> rnn = nn.RNN(1, 2, nonlinearity="relu", bias=False)
@@ -55,29 +71,34 @@ class LyapunovSpectrum(Metric):
     terms: Tensor
     rounding: Tensor
     unresolved: Tensor
+    uncertified: Tensor
     tangent_size: Tensor
+    block_columns: Tensor
 
     def __init__(
         self,
         num_exponents: int | None = None,
         *,
         warmup_steps: int = 0,
-        orthonormalize_every: int = 1,
+        orthonormalize_every: Interval = 1,
         state: StateChoice = "full",
+        layers: LayerChoice = "joint",
         dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_settings(num_exponents, warmup_steps, orthonormalize_every)
+        check_layers(layers)
         self.settings: dict[str, Any] = {
             "num_exponents": num_exponents,
             "warmup_steps": warmup_steps,
             "orthonormalize_every": orthonormalize_every,
             "state": state,
+            "layers": layers,
             "dtype": dtype,
         }
-        # A scalar zero adds to a sum of any size, whatever N turns out to be.
-        shape = () if num_exponents is None else (num_exponents,)
+        # A scalar zero adds to a sum of any size, whatever that turns out to be.
+        shape = () if num_exponents is None or layers == "union" else (num_exponents,)
         scales = (NUM_SCALES, *shape) if shape else ()
         self.add_state("squares", torch.zeros(scales, dtype=torch.float64), "sum")
         self.add_state("cross", torch.zeros(scales, dtype=torch.float64), "sum")
@@ -85,7 +106,32 @@ class LyapunovSpectrum(Metric):
         self.add_state("terms", torch.zeros(NUM_SCALES, dtype=torch.int64), "sum")
         self.add_state("rounding", torch.zeros(shape, dtype=torch.float64), "sum")
         self.add_state("unresolved", torch.zeros(shape, dtype=torch.int64), "sum")
+        self.add_state("uncertified", torch.tensor(0), "sum")
         self.add_state("tangent_size", torch.tensor(0), "max")
+        self.add_state("block_columns", torch.tensor(0), "max")
+
+    def expect(self, dynamics: nn.Module | Dynamics, initial_state: Any = None) -> None:
+        """Take the size of the spectrum from the dynamics, where there may be no sequence.
+
+        After a `reset` it must be called again.
+
+        Args:
+            dynamics: See `lyapunov_spectrum`.
+            initial_state: See `lyapunov_spectrum`.
+
+        Raises:
+            ValueError: If the spectrum has another size than those seen before.
+        """
+        chosen = self.settings
+        system = as_dynamics(dynamics, initial_state, chosen["state"], chosen["dtype"])
+        system = uncouple(system, chosen["layers"])
+        blocks, size = num_blocks(system), system.tangent_size
+        columns = min(chosen["num_exponents"] or size, size // blocks)
+        self._take_size(torch.Size([blocks * columns]), size, columns)
+        self.rounding = self.rounding + self.rounding.new_zeros(blocks * columns)
+        self.unresolved = self.unresolved + self.unresolved.new_zeros(blocks * columns)
+        scales = self.squares.new_zeros(NUM_SCALES, blocks * columns)
+        self.squares, self.cross = self.squares + scales, self.cross + scales
 
     def update(
         self,
@@ -126,27 +172,50 @@ class LyapunovSpectrum(Metric):
         Raises:
             ValueError: If the spectrum has another size than those seen before.
         """
-        self._check_size(estimate.exponents.shape, estimate.tangent_size)
+        shape, columns = estimate.sums.unresolved.shape, estimate.final_basis.shape[2]
+        self._take_size(shape, estimate.tangent_size, columns)
         for name, value in vars(estimate.sums).items():
             setattr(self, name, getattr(self, name) + value.to(self.device))
-        self.tangent_size = self.tangent_size.clamp(min=estimate.tangent_size)
+        self.uncertified = self.uncertified + int(not estimate.certificate.passed)
 
-    def _check_size(self, shape: torch.Size, tangent_size: int) -> None:
-        """Refuse what would add up exponents of different systems.
+    def _take_size(self, shape: torch.Size, tangent_size: int, columns: int) -> None:
+        """Take over the size of a spectrum, if it agrees with those before.
 
         Args:
-            shape: ``[K]``, or ``[]`` of sums that are empty yet.
-            tangent_size: N, or 0 of sums that are empty yet.
+            shape: ``[columns of all blocks]``.
+            tangent_size: N.
+            columns: Columns of the basis of one block.
 
         Raises:
             ValueError: If the size is another than before.
         """
-        before, size = self.unresolved.shape, int(self.tangent_size)
-        if (before and shape and before != shape) or (size and tangent_size not in (0, size)):
+        self._check_size(shape, tangent_size, columns)
+        self.tangent_size = self.tangent_size.clamp(min=tangent_size)
+        self.block_columns = self.block_columns.clamp(min=columns)
+
+    def _check_size(self, shape: torch.Size, tangent_size: int, columns: int) -> None:
+        """Refuse what would add up exponents of different systems.
+
+        Args:
+            shape: ``[columns of all blocks]``, or ``[]`` of sums that are empty yet.
+            tangent_size: N, or 0 of sums that are empty yet.
+            columns: Columns of the basis of one block, or 0 of sums that are empty yet.
+
+        Raises:
+            ValueError: If the size is another than before.
+        """
+        before, size, own = self.unresolved.shape, int(self.tangent_size), int(self.block_columns)
+        other_shape = before and shape and before != shape
+        if other_shape or (size and tangent_size not in (0, size)):
             raise ValueError(
                 f"Expected spectra of {before.numel()} exponents, N = {size or 'any'}, as before, "
                 f"but got {shape.numel()}, N = {tangent_size}. Use one metric for each recurrent "
                 "module."
+            )
+        if own and columns not in (0, own):
+            raise ValueError(
+                f"Expected spectra with {own} exponents of each layer summed, as before, but got "
+                f"{columns}. Use one metric for layers='joint' and another for 'union'."
             )
 
     def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
@@ -158,7 +227,8 @@ class LyapunovSpectrum(Metric):
         Raises:
             ValueError: If they are of spectra of another size.
         """
-        self._check_size(incoming_state["unresolved"].shape, int(incoming_state["tangent_size"]))
+        sizes = (int(incoming_state[name]) for name in ("tangent_size", "block_columns"))
+        self._check_size(incoming_state["unresolved"].shape, *sizes)
         super()._reduce_states(incoming_state)
         self._computed = None  # merge_state keeps what was computed before it
 
@@ -166,8 +236,9 @@ class LyapunovSpectrum(Metric):
         """Take the means over all sequences and sort them, once.
 
         Returns:
-            The fields of `MeanSpectrum` by name; torchmetrics leaves out the dimension of ``[K]``
-            when K = 1.
+            The fields of `LayeredSpectrum` by name, ``layer`` only where there are several, and
+            ``certified``, whether every batch passed its `Certificate`. torchmetrics leaves out the
+            dimension of ``[K]`` when K = 1.
         """
         scales = self.weights.new_zeros(NUM_SCALES, 1)
         sums = SpectrumSums(
@@ -178,21 +249,25 @@ class LyapunovSpectrum(Metric):
             rounding=self.rounding.reshape(-1),
             unresolved=self.unresolved.reshape(-1),
         )
-        spectrum = sums.sorted_mean(int(self.tangent_size))[0]
-        return {name: torch.as_tensor(value) for name, value in vars(spectrum).items()}
+        spectrum, order = sums.sorted_mean(int(self.tangent_size), self.settings["num_exponents"])
+        values = {name: torch.as_tensor(value) for name, value in vars(spectrum).items()}
+        if 0 < self.block_columns < self.unresolved.numel():
+            values["layer"] = order // self.block_columns
+        return values | {"certified": self.uncertified == 0}
 
-    def mean_spectrum(self) -> MeanSpectrum:
+    def mean_spectrum(self) -> LayeredSpectrum:
         """Return what `compute` returns as a spectrum with its statistics."""
         values = self.compute()
-        vectors = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
-        return MeanSpectrum(
-            **{name: values[name].reshape(-1) for name in vectors},
+        layer = values.get("layer")
+        return LayeredSpectrum(
+            **{name: values[name].reshape(-1) for name in VECTORS},
+            layer=None if layer is None else layer.reshape(-1),
             num_sequences=int(values["num_sequences"]),
             tangent_size=int(values["tangent_size"]),
         )
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Draw the spectrum with its band over sequences.
+        """Draw the spectrum with its band over sequences and its 95 % intervals.
 
         Args:
             val: What `compute` returned; None computes it.
@@ -202,7 +277,8 @@ class LyapunovSpectrum(Metric):
             Figure and axes.
         """
         values = self.compute() if val is None else val
-        exponents, std, resolved = (
-            values[name].reshape(-1) for name in ("exponents", "std", "resolved")
+        exponents, std, resolved, margins = (
+            values[name].reshape(-1) for name in ("exponents", "std", "resolved", "margins")
         )
-        return plot_spectrum(exponents, std, resolved, ax=ax)
+        layer = values["layer"].reshape(-1) if "layer" in values else None
+        return plot_spectrum(exponents, std, resolved, margins=margins, layer=layer, ax=ax)

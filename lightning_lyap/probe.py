@@ -1,6 +1,7 @@
 """One measurement of a network: the settings, the sequences, a spectrum for each module."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -10,8 +11,18 @@ import torch
 from torch import nn
 
 from lightning_lyap.checks import check_count, check_settings
-from lightning_lyap.dynamics import Dynamics, StateChoice, as_dynamics, check_state
-from lightning_lyap.estimate import MeanSpectrum, SpectrumEstimate
+from lightning_lyap.dynamics import (
+    RECURRENT_MODULES,
+    Dynamics,
+    LayerChoice,
+    StateChoice,
+    as_dynamics,
+    check_layers,
+    check_state,
+    recurrence_of,
+)
+from lightning_lyap.estimate import LayeredSpectrum, SpectrumEstimate
+from lightning_lyap.interval import Interval
 from lightning_lyap.metric import LyapunovSpectrum
 from lightning_lyap.recordings import DrivingSequences
 from lightning_lyap.spectrum import lyapunov_spectrum
@@ -27,9 +38,10 @@ class ProbeSettings:
         num_sequences: Held-out sequences, over all processes.
         num_steps: Steps counted in each sequence at most.
         warmup_steps: Steps before those that are not counted.
-        orthonormalize_every: Steps between factorizations.
+        orthonormalize_every: Steps between factorizations, or ``"auto"``.
         num_exponents: K, or None for all; a module that has fewer gives all it has.
         state: ``"full"`` or ``"hidden"``, for LSTMs.
+        layers: ``"joint"`` for a stack as one system, ``"union"`` for each layer by itself.
         dtype: ``"float32"``, ``"float64"``, or None for the module's own.
 
     Raises:
@@ -40,9 +52,10 @@ class ProbeSettings:
     num_sequences: int
     num_steps: int
     warmup_steps: int
-    orthonormalize_every: int
+    orthonormalize_every: Interval
     num_exponents: int | None
     state: StateChoice
+    layers: LayerChoice
     dtype: str | None
 
     def __post_init__(self) -> None:
@@ -50,6 +63,7 @@ class ProbeSettings:
         check_count("num_steps", self.num_steps, 1)
         check_settings(self.num_exponents, self.warmup_steps, self.orthonormalize_every)
         check_state(self.state)
+        check_layers(self.layers)
         if self.dtype is not None and self.dtype not in DTYPE_NAMES:
             raise ValueError(
                 f"Expected `dtype` to be one of {tuple(DTYPE_NAMES)} or None, "
@@ -71,6 +85,7 @@ class ProbeSettings:
             "warmup_steps": self.warmup_steps,
             "orthonormalize_every": self.orthonormalize_every,
             "state": self.state,
+            "layers": self.layers,
             "dtype": None if self.dtype is None else DTYPE_NAMES[self.dtype],
         }
 
@@ -83,11 +98,42 @@ class Measurement:
         spectrum: Over the sequences of all processes.
         estimate: Over those of this process, with its log-stretches; None if it had none.
         seconds: Wall time.
+        certified: Whether the estimates of all processes passed their certificates.
     """
 
-    spectrum: MeanSpectrum
+    spectrum: LayeredSpectrum
     estimate: SpectrumEstimate | None
     seconds: float
+    certified: bool = True
+
+    @property
+    def fault(self) -> str | None:
+        """Which checks of the certificate failed in this process; None if all is well."""
+        if self.certified:
+            return None
+        failures = () if self.estimate is None else self.estimate.certificate.failures
+        return "; ".join(failures) or "the certificate fails in another process"
+
+
+def check_modules(modules: Mapping[str, nn.Module], settings: ProbeSettings) -> None:
+    """Refuse modules whose layers are not known, where each is to be taken by itself.
+
+    Args:
+        modules: The modules by name.
+        settings: How to measure.
+
+    Raises:
+        ValueError: If one is no stack of torch's.
+    """
+    if settings.layers == "joint":
+        return
+    for name, module in modules.items():
+        if recurrence_of(module) is not None or not isinstance(module, RECURRENT_MODULES):
+            raise ValueError(
+                f"Expected modules of torch.nn.RNN, GRU or LSTM with `layers='union'`, but got "
+                f"{name!r}, a {type(module).__name__}, whose layers are not known. Use "
+                "`layers='joint'`, or name the stacks alone by `modules`."
+            )
 
 
 def estimate_spectra(
@@ -97,6 +143,9 @@ def estimate_spectra(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, tuple[SpectrumEstimate, float]]:
     """Estimate the spectrum of each module on this process's sequences, without communication.
+
+    An estimate that fails its certificate is no reason to warn here: whoever measures again and
+    again says so once.
 
     Args:
         modules: The modules by name.
@@ -115,18 +164,19 @@ def estimate_spectra(
     estimates: dict[str, tuple[SpectrumEstimate, float]] = {}
     for name, driving in sequences.items():
         start = time.perf_counter()
-        estimate = lyapunov_spectrum(
-            modules[name],
-            driving.inputs,
-            initial_state=driving.initial_state,
-            lengths=driving.lengths,
-            num_exponents=_num_exponents(
-                _system(modules[name], driving.initial_state, settings).tangent_size, settings
-            ),
-            keep_log_stretches=True,
-            progress=None if progress is None else partial(progress, name),
-            **settings.estimator_settings(),
-        )
+        size = _system(modules[name], driving.initial_state, settings).tangent_size
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The Lyapunov spectrum fails its certificate")
+            estimate = lyapunov_spectrum(
+                modules[name],
+                driving.inputs,
+                initial_state=driving.initial_state,
+                lengths=driving.lengths,
+                num_exponents=_num_exponents(size, settings),
+                keep_log_stretches=True,
+                progress=None if progress is None else partial(progress, name),
+                **settings.estimator_settings(),
+            )
         estimates[name] = (estimate, time.perf_counter() - start)
     return estimates
 
@@ -156,9 +206,12 @@ def combine_processes(
             size, device = estimate.tangent_size, estimate.exponents.device
         count = _num_exponents(size, settings)
         metric = LyapunovSpectrum(count, **settings.estimator_settings()).to(device)
-        if estimate is not None:
+        if estimate is None:
+            metric.expect(module)
+        else:
             metric.update(estimate)
-        measured[name] = Measurement(metric.mean_spectrum(), estimate, seconds)
+        certified = bool(metric.compute()["certified"])
+        measured[name] = Measurement(metric.mean_spectrum(), estimate, seconds, certified)
     return measured
 
 

@@ -31,14 +31,20 @@ def scalars(prefix: str, measurement: Measurement) -> dict[str, float]:
         measurement: The measurement.
 
     Returns:
-        Numbers by key; without the spread that one sequence alone can't have, and without the
-        standard error where nothing tells it.
+        Numbers by key; without the spread that one sequence alone can't have, without the errors of
+        the largest exponent where nothing tells them, and without the rounding error if no exponent
+        is resolved.
     """
     spectrum = measurement.spectrum
     statistics = spectrum.measures().scalars()
-    error = spectrum.standard_errors[0].item()
-    if math.isfinite(error):
-        statistics["max_standard_error"] = error
+    known = spectrum.rounding_errors[spectrum.resolved]
+    errors = {
+        "max_standard_error": spectrum.standard_errors[0].item(),
+        "max_margin": spectrum.margins[0].item(),
+        "rounding_error": known.max().item() if known.numel() else math.nan,
+    }
+    statistics |= split_finite(errors)[0]
+    statistics["certified"] = float(measurement.certified)
     if spectrum.num_sequences == 1:
         del statistics["std_over_sequences"]
     return {f"{prefix}{name}": value for name, value in statistics.items()}
@@ -104,9 +110,16 @@ def draw_figures(
     if not plotting_available():
         return {}
     spectrum, estimate = measurement.spectrum, measurement.estimate
-    title = f"{when} · {spectrum.num_sequences} sequences"
+    several = "s" if spectrum.num_sequences != 1 else ""
     figures = {
-        "spectrum": plot_spectrum(spectrum.exponents, spectrum.std, spectrum.resolved, title=title)
+        "spectrum": plot_spectrum(
+            spectrum.exponents,
+            spectrum.std,
+            spectrum.resolved,
+            margins=spectrum.margins,
+            layer=spectrum.layer,
+            title=f"{when} · {spectrum.num_sequences} sequence{several}",
+        )
     }
     if estimate is not None:
         running = estimate.running_exponents()

@@ -167,6 +167,25 @@ class SpectrumReporter:
             "goes on; the history counts each failure. Use on_error='raise' to stop instead.",
         )
 
+    def uncertified(self, trainer: Trainer, module: str, fault: str) -> None:
+        """Record a spectrum that fails its certificate and warn about the first.
+
+        Args:
+            trainer: The Trainer.
+            module: The module's name.
+            fault: Which checks failed.
+        """
+        message = f"fails its certificate: {fault}"
+        step = logging_step(trainer)
+        self.history(module).record_failure(completed_epochs(trainer), step, message)
+        self.warn_once(
+            "certificate",
+            f"The Lyapunov spectrum of {module!r} {message}. Don't trust it: `certified` is logged "
+            "as 0, the history records each failure. A subclass of torch's modules with a forward "
+            "pass of its own must be known by `register_recurrence`; anything else is an error of "
+            "lightning_lyap: please report it. Use on_error='raise' to stop instead.",
+        )
+
     def history(self, module: str) -> SpectrumHistory:
         """Return the history of a module, a new one at first.
 

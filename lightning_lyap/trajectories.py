@@ -162,14 +162,17 @@ class Trajectories:
         counted = stop > self._warmup_steps
         if not self._schedule.accepts(stop - self._done, result, counted):
             return False
-        if moved is None and self._running(stop - 1) is None:
-            self.inspector.look(start, drive[self._done : stop], result)
+        whole = moved is None and self._running(stop - 1) is None
+        steps, before = drive[self._done : stop], self.sums
         self._done = stop
         self.basis = (
             result.basis if moved is None else self.basis.index_copy(0, moved, result.basis)
         )
         if counted:
             self._count(result, moved)
+        if whole:
+            seen = result._replace(log_stretch=self.sums - before) if counted else result
+            self.inspector.look(start, steps, seen, last=stop == int(self._ends.max()))
         return True
 
     def _count(self, result: Orthonormalization, moved: Tensor | None) -> None:

@@ -47,18 +47,43 @@ class Loop(Predictor):
         return self.read_out(torch.stack(outputs, 1))
 
 
+class SkippingInSecond(nn.GRU):
+    """Ends in another state than its weights say, in the second process alone."""
+
+    def forward(self, *args: Any) -> Any:
+        output, state = super().forward(*args)
+        second = torch.distributed.is_initialized() and torch.distributed.get_rank() == 1
+        return output, state + second
+
+
+def network(case: str) -> Predictor:
+    """The network of a case."""
+    if case == "cell":
+        return Loop()
+    model = Predictor()
+    if case == "union":
+        model.rnn = nn.GRU(FEATURES, 6, num_layers=2, batch_first=True)
+    if case == "uncertified":
+        model.rnn = SkippingInSecond(FEATURES, 6, batch_first=True)
+    return model
+
+
 def main(folder: Path, case: str, devices: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    num_sequences = 1 if case == "cell" else 5
-    callback = LyapunovSpectrumCallback(num_sequences, 8, figures=False, dtype="float64")
+    num_sequences = 1 if case in ("cell", "union") else 5
+    chosen: dict[str, Any] = {"figures": False, "dtype": "float64"}
+    if case == "union":
+        chosen |= {"layers": "union", "num_exponents": 9}
+    callback = LyapunovSpectrumCallback(num_sequences, 8, **chosen)
     fitted = trainer(folder, callback, max_epochs=1, devices=devices, strategy="ddp")
-    model = Loop() if case == "cell" else Predictor()
-    fitted.fit(model, datamodule=BrokenShare() if case == "broken" else Windows())
+    fitted.fit(network(case), datamodule=BrokenShare() if case == "broken" else Windows())
     history = callback.histories["rnn"]
     result = {
         "before": history.exponents()[0] if len(history) else None,
         "failures": len(history.failures),
+        "layer": history.spectra[0].layer if len(history) else None,
+        "certified": fitted.callback_metrics.get("lyapunov/certified"),
         "max": fitted.callback_metrics.get("lyapunov/max"),
     }
     torch.save(result, folder / f"{devices}-{fitted.global_rank}.pt")

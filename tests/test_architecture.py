@@ -48,7 +48,7 @@ SIGHT = {
     "spectrum": MATHEMATICS,
     "systems": {"systems"},
     "metric": MATHEMATICS | {"plotting"},
-    "plotting": MATHEMATICS,
+    "plotting": {"plotting"},
     "finding": {"dynamics"},
     "recordings": {"dynamics"},
     "loops": {"dynamics", "recordings"},

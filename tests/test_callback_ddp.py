@@ -59,3 +59,25 @@ def test_a_process_without_a_sequence_agrees_on_the_size_of_a_registered_cell(
         expected = torch.full((4,), 0.5, dtype=torch.float64).log()
         torch.testing.assert_close(result["before"], expected)
     assert results[0]["max"] == results[1]["max"]
+
+
+@needs_gloo
+def test_a_process_without_a_sequence_agrees_on_the_layers(tmp_path: Path) -> None:
+    """The nine leading exponents of two layers are chosen among six and six."""
+    (one,), _ = run(tmp_path, "union", 1)
+    two, _ = run(tmp_path, "union", 2)
+    assert one["layer"].bincount().tolist() != [9]
+    for result in two:
+        assert result["failures"] == 0
+        torch.testing.assert_close(result["before"], one["before"], rtol=0, atol=1e-12)
+        assert result["layer"].tolist() == one["layer"].tolist()
+
+
+@needs_gloo
+def test_a_certificate_that_fails_in_one_process_fails_in_both(tmp_path: Path) -> None:
+    results, said = run(tmp_path, "uncertified", 2)
+    for result in results:
+        assert result["certified"] == 0
+        assert result["failures"] == 2
+        assert result["before"] is not None
+    assert said.count("fails its certificate: the certificate fails in another process") == 1

@@ -35,7 +35,7 @@ CASES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("warm-up float", {"warmup_steps": 1.5}, TypeError, "`warmup_steps` .* int, but got 1.5"),
     ("long warm-up", {"warmup_steps": 10}, ValueError, "more than the 10 steps of `warmup_steps`"),
     ("interval", {"orthonormalize_every": 0}, ValueError, "`orthonormalize_every` .* but got 0"),
-    ("interval None", {"orthonormalize_every": None}, TypeError, "int, but got None"),
+    ("interval None", {"orthonormalize_every": None}, TypeError, "int or 'auto', but got None"),
     ("seed", {"seed": -1}, ValueError, "`seed` to be at least 0, but got -1"),
     ("state", {"state": "cell"}, ValueError, r"`state` to be one of \('full', 'hidden'\), but got"),
     ("state list", {"state": ["full"]}, ValueError, "`state` to be one of .*, but got"),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap import SpectrumHistory, __version__, lyapunov_spectrum
-from lightning_lyap.estimate import MeanSpectrum
+from lightning_lyap.estimate import LayeredSpectrum, MeanSpectrum
 from lightning_lyap.history import ROWS
 from tests.cells import INPUT_SIZE, build
 
@@ -146,8 +146,34 @@ def test_only_the_mean_part_of_an_estimate_is_kept() -> None:
     estimate = lyapunov_spectrum(build("gru"), x, keep_log_stretches=True)
     history = SpectrumHistory()
     history.append(0, 0, estimate, 0.0)
-    assert type(history.spectra[0]) is MeanSpectrum
+    assert type(history.spectra[0]) is LayeredSpectrum
     assert_bitwise(history.exponents()[0], estimate.exponents)
+
+
+@pytest.mark.parametrize("go", ROUNDS)
+@pytest.mark.parametrize("first", ["joint", "union"])
+def test_layers_are_kept_and_those_unknown_stay_so(go: Round, first: Any, tmp_path: Path) -> None:
+    """A run may go on with another choice of layers."""
+    module, x = build("gru", num_layers=2), torch.randn(2, 5, INPUT_SIZE, dtype=F64)
+    history = SpectrumHistory()
+    for layers in (first, "union", "joint"):
+        history.append(0, 0, lyapunov_spectrum(module, x, layers=layers), 0.0)
+    restored = go(history, tmp_path)
+    union = lyapunov_spectrum(module, x, layers="union").layer
+    assert union is not None
+    kept = [spectrum.layer for spectrum in restored.spectra]
+    assert kept[2] is None
+    assert (kept[0] is None) == (first == "joint")
+    assert kept[1] is not None
+    assert_bitwise(kept[1], union)
+    _, ax = restored.plot_spectrum(1)
+    assert "layer 1" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_a_spectrum_is_drawn_with_the_interval_of_its_mean() -> None:
+    _, ax = filled().plot_spectrum()
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "95 % interval of the mean" in names
 
 
 def test_what_was_appended_is_a_copy() -> None:

@@ -87,7 +87,9 @@ def test_all_statistics_of_a_complete_spectrum() -> None:
     assert measures([0.5, -0.25, -1.0], 3) == SpectrumMeasures(
         max=0.5,
         mean=-0.25,
+        mean_all=-0.25,
         variance=0.375,
+        variance_all=0.375,
         min=-1.0,
         std_over_sequences=1.0,
         num_positive=1,
@@ -136,11 +138,25 @@ def test_unresolved_exponents_stay_out_of_the_averages() -> None:
     assert result.std_over_sequences == 0.5
 
 
+def test_averages_over_all_are_told_beside_those_over_the_resolved() -> None:
+    result = measures([0.5, -0.5, -3.0, -INF], 4, [True, True, False, False])
+    assert (result.mean, result.variance) == (0.0, 0.25)
+    assert result.mean_all == -1.0
+    assert result.variance_all == pytest.approx((1.5**2 + 0.5**2 + 2.0**2) / 3)
+    assert result.num_unresolved == 2
+
+
+def test_an_exponent_that_is_minus_infinity_is_in_neither_average() -> None:
+    result = measures([0.5, -0.5, -INF], 3, [True, True, False])
+    assert (result.mean_all, result.variance_all) == (result.mean, result.variance)
+
+
 def test_nothing_resolved_gives_nan_and_no_crash() -> None:
     result = measures([-INF, -INF], 2, [False, False])
     assert result.max == -INF
     assert result.num_unresolved == 2
     assert all(math.isnan(v) for v in (result.mean, result.variance, result.min))
+    assert all(math.isnan(v) for v in (result.mean_all, result.variance_all))
 
 
 def test_scalars_are_the_numbers_without_the_flags() -> None:
@@ -148,7 +164,9 @@ def test_scalars_are_the_numbers_without_the_flags() -> None:
     assert list(scalars) == [
         "max",
         "mean",
+        "mean_all",
         "variance",
+        "variance_all",
         "min",
         "std_over_sequences",
         "num_positive",

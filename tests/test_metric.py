@@ -15,6 +15,7 @@ from torch.multiprocessing.spawn import spawn
 from torchmetrics import Metric
 
 from lightning_lyap import LyapunovSpectrum, lyapunov_spectrum
+from lightning_lyap.certificate import Check
 from lightning_lyap.estimate import MeanSpectrum
 from lightning_lyap.systems import linear_relu_network, product_step
 from tests.cells import INPUT_SIZE, ONE_OF_EACH, Case, build
@@ -145,9 +146,84 @@ def test_leading_exponents(num_exponents: int) -> None:
     assert spectrum.measures().max == spectrum.exponents[0].item()
 
 
+@pytest.mark.parametrize("join", JOINS)
+@pytest.mark.parametrize("num_exponents", [None, 1, 4, 11])
+def test_layers_apart_are_merged_exponent_by_exponent(
+    join: Join, num_exponents: int | None
+) -> None:
+    """Parts whose exponents interleave otherwise; more columns are summed than exponents asked."""
+    module, x = build("lstm", num_layers=3), sequences(5)
+    settings: dict[str, Any] = {"num_exponents": num_exponents, "layers": "union"}
+    one, other = (measured((module, part), **settings) for part in (x[:2], x[2:]))
+    estimate = lyapunov_spectrum(module, x, **settings)
+    joined = join(one, other).mean_spectrum()
+    assert joined.layer is not None
+    assert estimate.layer is not None
+    assert_equal(joined, estimate)
+    assert joined.layer.tolist() == estimate.layer.tolist()
+    assert one.unresolved.numel() == 3 * min(num_exponents or 14, 14)
+    assert one.compute()["layer"].reshape(-1).tolist() == estimate.layer.tolist()
+
+
+def test_layers_are_told_where_there_are_several() -> None:
+    x = sequences(2)
+    stack, single = build("gru", num_layers=2), build("gru")
+    assert "layer" not in measured((stack, x)).compute()
+    assert "layer" not in measured((single, x), layers="union").compute()
+    assert measured((single, x), layers="union").mean_spectrum().layer is None
+
+
+def test_joint_and_layered_spectra_are_not_added() -> None:
+    stack, x = build("gru", num_layers=2), sequences(2)
+    metric = measured((lyapunov_spectrum(stack, x),))
+    with pytest.raises(ValueError, match=r"with 14 exponents of each layer summed, .* but got 7"):
+        metric.update(lyapunov_spectrum(stack, x, layers="union"))
+
+
+@pytest.mark.parametrize("num_exponents", [None, 3, 9])
+@pytest.mark.parametrize("layers", ["joint", "union"])
+def test_the_size_is_known_before_the_first_sequence(
+    layers: Any, num_exponents: int | None
+) -> None:
+    module, x = build("lstm", num_layers=2), sequences(3)
+    settings: dict[str, Any] = {"num_exponents": num_exponents, "layers": layers}
+    metric = LyapunovSpectrum(**settings)
+    metric.expect(module)
+    full = measured((module, x), **settings)
+    for name, value in full.metric_state.items():
+        assert getattr(metric, name).shape == value.shape  # type: ignore[union-attr]
+    metric.update(module, x)
+    assert_equal(metric.mean_spectrum(), full.mean_spectrum(), 0)
+    metric.expect(module)
+    assert_equal(metric.mean_spectrum(), full.mean_spectrum(), 0)
+    with pytest.raises(ValueError, match="Use one metric for each recurrent"):
+        metric.expect(build("gru"))
+
+
+def test_automatic_intervals_agree_within_their_tolerance() -> None:
+    module, x = build("gru"), sequences(6, 40)
+    settings: dict[str, Any] = {"orthonormalize_every": "auto"}
+    parts = measured((module, x[:2]), (module, x[2:]), **settings).mean_spectrum()
+    assert bool(parts.resolved.all())
+    assert float(parts.rounding_errors.max()) <= 1e-6
+    assert_near(parts.exponents, lyapunov_spectrum(module, x).exponents, 2e-6)
+
+
+def test_one_batch_that_fails_its_certificate_is_never_forgotten() -> None:
+    module, x = build("gru"), sequences(4)
+    good = lyapunov_spectrum(module, x[:2])
+    bad = replace(good, certificate=replace(good.certificate, states=Check(1.0, 1e-6)))
+    for batches in ((good, bad), (bad, good)):
+        assert not bool(measured(*((batch,) for batch in batches)).compute()["certified"])
+    merged = measured((good,))
+    merged.merge_state(measured((bad,)))
+    assert not bool(merged.compute()["certified"])
+
+
 def test_compute_returns_the_fields_by_name() -> None:
     values = measured((build("gru"), sequences(4))).compute()
-    assert set(values) == {*VECTORS, "num_sequences", "tangent_size"}
+    assert set(values) == {*VECTORS, "num_sequences", "tangent_size", "certified"}
+    assert bool(values["certified"])
     assert all(isinstance(value, Tensor) for value in values.values())
     assert (values["num_sequences"].item(), values["tangent_size"].item()) == (4, 7)
     assert values["exponents"].dtype == F64
@@ -286,6 +362,10 @@ def test_settings_are_checked_at_once() -> None:
         LyapunovSpectrum(warmup_steps=1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`orthonormalize_every` to be at least 1"):
         LyapunovSpectrum(orthonormalize_every=0)
+    with pytest.raises(ValueError, match="`orthonormalize_every` to be an int or 'auto'"):
+        LyapunovSpectrum(orthonormalize_every="often")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`layers` to be one of \('joint', 'union'\)"):
+        LyapunovSpectrum(layers="each")  # type: ignore[arg-type]
 
 
 def test_inputs_are_needed_beside_a_module() -> None:
@@ -358,6 +438,7 @@ def test_plot() -> None:
 
 SHARES = {"both": [(0, 4), (4, 6)], "one idle": [(0, 6), (6, 6)]}
 COUNTS = (7, 1, 3)
+LAYERED_COUNTS = (None, 1, 17)
 
 
 def synchronized(rank: int, folder: str) -> None:
@@ -368,14 +449,25 @@ def synchronized(rank: int, folder: str) -> None:
     )
     torch.manual_seed(0)
     module, x = build("gru"), sequences(6)
-    results = {}
+    results: dict[str, Any] = {}
+    layered: dict[str, Any] = {}
     for name, shares in SHARES.items():
-        for num_exponents in COUNTS:
-            metric = LyapunovSpectrum(num_exponents)
+        for count in COUNTS:
+            metric = LyapunovSpectrum(count)
             part = x[slice(*shares[rank])]
             if len(part):
                 metric.update(module, part)
-            results[f"{name} {num_exponents}"] = metric.compute()
+            results[f"{name} {count}"] = metric.compute()
+    stack = build("lstm", num_layers=2)
+    for name, shares in SHARES.items():
+        for num_exponents in LAYERED_COUNTS:
+            metric = LyapunovSpectrum(num_exponents, layers="union")
+            metric.expect(stack)
+            part = x[slice(*shares[rank])]
+            if len(part):
+                metric.update(stack, part)
+            layered[f"{name} {num_exponents}"] = metric.compute()
+    torch.save(layered, Path(folder) / f"layered-{rank}.pt")
     torch.save(results, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -398,3 +490,14 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
             for name in VECTORS:
                 assert_near(values[name].reshape(-1), getattr(expected, name), 1e-12)
             assert (values["num_sequences"], values["tangent_size"]) == (6, 7)
+    stack = build("lstm", num_layers=2)
+    for rank in range(2):
+        results = torch.load(tmp_path / f"layered-{rank}.pt", weights_only=True)
+        assert len(results) == len(SHARES) * len(LAYERED_COUNTS)
+        for label, values in results.items():
+            k = None if label.endswith("None") else int(label.split()[-1])
+            expected = lyapunov_spectrum(stack, x, num_exponents=k, layers="union")
+            assert expected.layer is not None
+            for name in VECTORS:
+                assert_near(values[name].reshape(-1), getattr(expected, name), 1e-12)
+            assert values["layer"].reshape(-1).tolist() == expected.layer.tolist()

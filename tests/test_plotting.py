@@ -19,14 +19,13 @@ from torch import Tensor
 
 from lightning_lyap import plotting
 from lightning_lyap.plotting import (
-    EXPONENT_LABEL,
-    MAX_LINES,
     plot_convergence,
     plot_history,
     plot_spectrum,
     render,
     save_png,
 )
+from lightning_lyap.plotting.canvas import EXPONENT_LABEL, MAX_LINES
 
 EXPONENTS = torch.tensor([0.5, 0.1, -0.4, -2.0], dtype=torch.float64)
 STD = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
@@ -55,9 +54,9 @@ def legend(ax: Any) -> list[str]:
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-def band(ax: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper edge of the filled band by index."""
-    vertices = ax.collections[0].get_paths()[0].vertices
+def band(ax: Any, number: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper edge of a filled band by index."""
+    vertices = ax.collections[number].get_paths()[0].vertices
     index = np.unique(vertices[:, 0])
     rows = [vertices[vertices[:, 0] == i, 1] for i in index]
     return np.array([row.min() for row in rows]), np.array([row.max() for row in rows])
@@ -111,6 +110,54 @@ def test_spectrum_without_deviations_has_no_band(std: Tensor | None) -> None:
     _, ax = plot_spectrum(EXPONENTS, std)
     assert len(ax.collections) == 0
     assert legend(ax) == ["mean"]
+
+
+def test_spectrum_holds_the_interval_of_its_mean_as_a_second_band() -> None:
+    margins = STD / 2
+    _, ax = plot_spectrum(EXPONENTS, STD, margins=margins)
+    for number, width in enumerate((STD, margins)):
+        low, high = band(ax, number)
+        np.testing.assert_allclose(low, (EXPONENTS - width).numpy())
+        np.testing.assert_allclose(high, (EXPONENTS + width).numpy())
+    assert legend(ax)[1:] == ["± 1 standard deviation over sequences", "95 % interval of the mean"]
+    light, dark = (each.get_facecolor()[0][:3].sum() for each in ax.collections)
+    assert dark < light
+
+
+@pytest.mark.parametrize("factor", [0.5, 9.0], ids=["ten sequences", "two sequences"])
+def test_the_narrower_band_is_never_hidden(factor: float) -> None:
+    _, ax = plot_spectrum(EXPONENTS, STD, margins=factor * STD)
+    deviation, interval = (each.get_zorder() for each in ax.collections)
+    assert (interval > deviation) == (factor < 1)
+
+
+def test_one_sequence_has_its_interval_alone() -> None:
+    _, ax = plot_spectrum(EXPONENTS, torch.full((4,), math.nan), margins=STD)
+    np.testing.assert_allclose(band(ax)[1], (EXPONENTS + STD).numpy())
+    assert legend(ax) == ["mean", "95 % interval of the mean"]
+
+
+def test_few_exponents_of_a_union_are_points_in_the_colors_of_their_layers() -> None:
+    figure, ax = plot_spectrum(EXPONENTS, STD, layer=torch.tensor([2, 0, 2, 1]))
+    points = {line.get_label(): line for line in ax.get_lines()}
+    assert [name for name in legend(ax) if "layer" in name] == ["layer 0", "layer 1", "layer 2"]
+    assert points["layer 2"].get_xdata().tolist() == [1, 3]
+    np.testing.assert_array_equal(points["layer 2"].get_ydata(), EXPONENTS[[0, 2]].numpy())
+    assert len({tuple(points[f"layer {k}"].get_color()) for k in range(3)}) == 3
+    render(figure)
+
+
+def test_many_exponents_of_a_union_are_lines_in_the_colors_of_their_layers() -> None:
+    """Those lost in noise belong to no color."""
+    exponents = torch.linspace(-1, -2, 100, dtype=torch.float64)
+    layer, resolved = torch.arange(100) % 2, torch.arange(100) < 98
+    figure, ax = plot_spectrum(exponents, None, resolved, layer=layer)
+    assert legend(ax)[1:] == ["layer 0", "layer 1", "lost in rounding noise"]
+    for k, lines_of_layer in enumerate(ax.collections):
+        known = np.array([part[1] for part in lines_of_layer.get_segments() if len(part)])
+        np.testing.assert_array_equal(known[:, 0], np.arange(1, 99)[k::2])
+        np.testing.assert_allclose(known[:, 1], exponents[:98][k::2].numpy())
+    render(figure)
 
 
 @pytest.mark.parametrize("size", [4, 100])
@@ -167,6 +214,15 @@ def test_one_exponent_shows_its_deviation() -> None:
     render(figure)
 
 
+def test_one_exponent_shows_its_interval_as_a_narrower_bar() -> None:
+    figure, ax = plot_spectrum(EXPONENTS[:1], STD[:1], margins=STD[:1] / 2)
+    deviation, interval = ax.collections
+    np.testing.assert_allclose(np.sort(interval.get_segments()[0][:, 1]), [0.45, 0.55])
+    assert interval.get_linewidth()[0] < deviation.get_linewidth()[0]
+    assert legend(ax)[-1] == "95 % interval of the mean"
+    render(figure)
+
+
 def test_convergence_draws_every_exponent_against_the_steps() -> None:
     running = torch.randn(3, 4)
     figure, ax = plot_convergence(running, STEPS)
@@ -190,6 +246,16 @@ def test_convergence_says_when_it_shows_a_part() -> None:
     assert len(drawn) == MAX_LINES
     assert {drawn[0], drawn[-1]} == {0.0, -1.0}
     assert ax.get_title() == "epoch 3 · 64 of 200 exponents"
+
+
+def test_convergence_marks_the_ends_of_few_blocks_however_they_lie() -> None:
+    ends = torch.tensor([2, 10, 11, 42, 100])
+    _, ax = plot_convergence(torch.randn(5, 3), ends)
+    for line in ax.get_lines()[:3]:
+        assert line.get_xdata().tolist() == ends.tolist()
+        assert line.get_marker() == "o"
+    _, ax = plot_convergence(torch.randn(30, 3), torch.arange(1, 31))
+    assert ax.get_lines()[0].get_marker() == "None"
 
 
 def test_convergence_of_one_row_can_be_seen() -> None:
@@ -339,7 +405,7 @@ def test_missing_matplotlib_is_said_clearly(draw: Draw, monkeypatch: pytest.Monk
         return None if name == "matplotlib" else find_spec(name, package)
 
     assert plotting.plotting_available()
-    monkeypatch.setattr(plotting, "find_spec", absent)
+    monkeypatch.setattr(plotting.canvas, "find_spec", absent)
     assert not plotting.plotting_available()
     with pytest.raises(ModuleNotFoundError, match=r"Expected matplotlib .*lightning-lyap\[plots\]"):
         draw()

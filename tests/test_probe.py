@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import lyapunov_spectrum, register_recurrence, unregister_recurrence
-from lightning_lyap.estimate import MeanSpectrum
+from lightning_lyap.estimate import LayeredSpectrum
 from lightning_lyap.probe import (
     Measurement,
     ProbeSettings,
+    check_modules,
     combine_processes,
     estimate_spectra,
 )
@@ -28,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "orthonormalize_every": 3,
     "num_exponents": None,
     "state": "full",
+    "layers": "joint",
     "dtype": None,
 }
 
@@ -78,7 +80,9 @@ def test_measurement_is_the_estimate_with_the_same_settings(
         state=state,
         keep_log_stretches=True,
     )
-    assert type(measured.spectrum) is MeanSpectrum
+    assert type(measured.spectrum) is LayeredSpectrum
+    assert measured.certified
+    assert measured.fault is None
     for name in ("exponents", "std", "standard_errors", "margins", "resolved"):
         assert_near(getattr(measured.spectrum, name), getattr(expected, name), 1e-12)
     assert measured.spectrum.num_sequences == 3
@@ -86,6 +90,64 @@ def test_measurement_is_the_estimate_with_the_same_settings(
     assert measured.estimate is not None
     assert_near(measured.estimate.running_exponents(), expected.running_exponents(), 0)
     assert 0 < measured.seconds < 60
+
+
+@pytest.mark.parametrize("num_exponents", [None, 3, 9])
+def test_layers_apart_and_automatic_intervals(num_exponents: int | None) -> None:
+    module, x = build("lstm", num_layers=2), sequences()
+    chosen = settings(
+        layers="union", orthonormalize_every="auto", warmup_steps=0, num_exponents=num_exponents
+    )
+    measured = measure({"rnn": module}, {"rnn": driving(x)}, chosen)["rnn"]
+    expected = lyapunov_spectrum(
+        module, x, layers="union", orthonormalize_every="auto", num_exponents=num_exponents
+    )
+    assert_near(measured.spectrum.exponents, expected.exponents, 1e-12)
+    assert measured.spectrum.layer is not None
+    assert expected.layer is not None
+    assert measured.spectrum.layer.tolist() == expected.layer.tolist()
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
+def test_a_process_without_a_share_knows_the_layers_too() -> None:
+    chosen = settings(layers="union", num_exponents=3)
+    measured = measure({"rnn": build("lstm", num_layers=2)}, {}, chosen)["rnn"]
+    assert measured.spectrum.num_exponents == 3
+    assert measured.certified
+
+
+class Skipping(nn.GRU):
+    """Ends in another state than its weights say."""
+
+    def forward(self, *args: Any) -> Any:
+        output, state = super().forward(*args)
+        return output, state + 1
+
+
+def test_an_estimate_that_fails_its_certificate_says_so_without_a_warning() -> None:
+    """The project turns that warning of the estimator into an error."""
+    module = Skipping(INPUT_SIZE, 4, batch_first=True).double()
+    measured = measure({"rnn": module}, {"rnn": driving(sequences())}, settings())["rnn"]
+    assert not measured.certified
+    assert measured.fault is not None
+    assert measured.fault.startswith("states is off by")
+    elsewhere = Measurement(measured.spectrum, None, 0.0, certified=False)
+    assert elsewhere.fault == "the certificate fails in another process"
+
+
+def test_modules_without_known_layers_are_refused_as_unions() -> None:
+    modules = {"stack": nn.GRU(3, 4, 2), "cell": nn.GRUCell(3, 4)}
+    check_modules(modules, settings())
+    check_modules({"stack": modules["stack"]}, settings(layers="union"))
+    with pytest.raises(ValueError, match=r"got 'cell', a GRUCell, .*`layers='joint'`, or name"):
+        check_modules(modules, settings(layers="union"))
+    register_recurrence(Skipping, step=lambda module: lambda x, h: h)
+    try:
+        own = {"own": Skipping(3, 4)}
+        with pytest.raises(ValueError, match="got 'own', a Skipping, whose layers are not known"):
+            check_modules(own, settings(layers="union"))
+    finally:
+        unregister_recurrence(Skipping)
 
 
 def test_several_modules_each_with_their_own_sequences() -> None:
@@ -149,6 +211,8 @@ def test_progress_names_the_module() -> None:
         ({"num_steps": 0}, ValueError, "`num_steps` to be at least 1, but got 0"),
         ({"warmup_steps": -1}, ValueError, "`warmup_steps` to be at least 0, but got -1"),
         ({"orthonormalize_every": 0}, ValueError, "`orthonormalize_every` to be at least 1"),
+        ({"orthonormalize_every": "Auto"}, ValueError, "to be an int or 'auto', but got 'Auto'"),
+        ({"layers": "each"}, ValueError, r"`layers` .*\('joint', 'union'\), but got 'each'"),
         ({"num_exponents": 0}, ValueError, "`num_exponents` to be at least 1, but got 0"),
         ({"state": "cell"}, ValueError, r"`state` .*\('full', 'hidden'\), but got 'cell'"),
         ({"dtype": "float16"}, ValueError, r"\('float32', 'float64'\) or None, but got 'float16'"),
@@ -170,6 +234,7 @@ def test_settings_as_plain_values() -> None:
         "warmup_steps": 2,
         "orthonormalize_every": 3,
         "state": "full",
+        "layers": "joint",
         "dtype": F64,
     }
 

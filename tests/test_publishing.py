@@ -1,6 +1,7 @@
 """What is sent where: scalars by key, histograms and images to loggers that take them, files."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from matplotlib.image import imread
 from torch import Tensor
 
 from lightning_lyap import SpectrumHistory, lyapunov_spectrum, publishing
+from lightning_lyap.plotting import plot_spectrum
 from lightning_lyap.probe import Measurement
 from lightning_lyap.publishing import (
     draw_figures,
@@ -62,9 +64,28 @@ def test_scalars_are_the_measures_and_the_standard_error() -> None:
     values = scalars("lyapunov/", measured)
     expected = measured.spectrum.measures().scalars()
     assert {key: values[f"lyapunov/{key}"] for key in expected} == expected
-    error = measured.spectrum.standard_errors[0].item()
+    spectrum = measured.spectrum
+    error, margin = spectrum.standard_errors[0].item(), spectrum.margins[0].item()
     assert values["lyapunov/max_standard_error"] == error > 0
-    assert len(values) == len(expected) + 1
+    assert values["lyapunov/max_margin"] == margin > error
+    assert values["lyapunov/rounding_error"] == spectrum.rounding_errors.max().item() > 0
+    assert values["lyapunov/certified"] == 1.0
+    assert len(values) == len(expected) + 4
+
+
+def test_the_rounding_error_is_that_of_the_resolved() -> None:
+    measured = measurement()
+    errors = torch.arange(1.0, 8.0, dtype=F64)
+    for count, expected in ((4, 4.0), (0, None)):
+        spectrum = replace(
+            measured.spectrum, rounding_errors=errors, resolved=torch.arange(7) < count
+        )
+        values = scalars("", replace(measured, spectrum=spectrum))
+        assert values.get("rounding_error") == expected
+
+
+def test_a_spectrum_that_fails_its_certificate_says_so() -> None:
+    assert scalars("", replace(measurement(), certified=False))["certified"] == 0.0
 
 
 def test_one_sequence_has_no_spread_to_log() -> None:
@@ -111,6 +132,24 @@ def test_figures_of_a_measurement() -> None:
     assert set(images) == {"spectrum", "convergence", "history"}
     assert all(image.dtype == np.uint8 and image.ndim == 3 for image in images.values())
     assert any((images["spectrum"] != images["convergence"]).ravel())
+
+
+def test_the_spectrum_is_drawn_with_intervals_and_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, drawn = torch.randn(1, 8, INPUT_SIZE, dtype=F64), []
+
+    def keep(*args: Any, **options: Any) -> Any:
+        drawn.append(plot_spectrum(*args, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(publishing, "plot_spectrum", keep)
+    estimate = lyapunov_spectrum(
+        build("gru", num_layers=2), x, layers="union", keep_log_stretches=True
+    )
+    draw_figures(Measurement(estimate, estimate, 0.1), SpectrumHistory(), "epoch 0")
+    ((_, ax),) = drawn
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["mean", "layer 0", "layer 1", "95 % interval of the mean"]
+    assert ax.get_title() == "epoch 0 · 1 sequence"
 
 
 def test_a_process_without_sequences_has_no_convergence() -> None:

@@ -12,7 +12,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_lyap import SpectrumHistory
-from lightning_lyap.estimate import MeanSpectrum
+from lightning_lyap.estimate import LayeredSpectrum
 from lightning_lyap.probe import Measurement
 from lightning_lyap.reporter import SpectrumReporter
 
@@ -21,7 +21,7 @@ SETTINGS = {"num_sequences": 2, "state": "full"}
 
 def measurement(*exponents: float, num_sequences: int = 2, seconds: float = 0.5) -> Measurement:
     values = torch.tensor(exponents or (0.5, -1.0), dtype=torch.float64)
-    spectrum = MeanSpectrum(
+    spectrum = LayeredSpectrum(
         exponents=values,
         std=torch.where(values.isfinite(), 0.2, math.nan),
         standard_errors=torch.where(values.isfinite(), 0.1, math.nan),
@@ -165,7 +165,8 @@ def test_scalars_of_all_modules_by_key() -> None:
     assert values["lyapunov/a/max"] == 0.5
     assert values["lyapunov/b/max"] == -0.25
     assert values["lyapunov/a/max_standard_error"] == pytest.approx(0.1)
-    assert len(values) == 20
+    assert values["lyapunov/a/max_margin"] == pytest.approx(0.25)
+    assert len(values) == 30
 
 
 def test_what_is_not_finite_is_left_out_and_warned_about_once() -> None:
@@ -214,6 +215,19 @@ def test_failures_are_counted_and_the_first_is_warned_about(tmp_path: Path) -> N
     first = {"epoch": 3.0, "step": 7, "message": "ValueError: bad"}
     assert report.history("a").failures == [first, first | {"message": "ValueError: worse"}]
     assert report.history("b").failures == [first]
+
+
+def test_failed_certificates_are_recorded_and_the_first_is_warned_about(tmp_path: Path) -> None:
+    trainer, report = fake_trainer(tmp_path), reporter()
+    with pytest.warns(
+        UserWarning, match=r"spectrum of 'a' fails its certificate: off by 1\. Don't"
+    ):
+        report.uncertified(trainer, "a", "off by 1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report.uncertified(trainer, "b", "off by 2")
+    message = "fails its certificate: off by 2"
+    assert report.history("b").failures == [{"epoch": 3.0, "step": 7, "message": message}]
 
 
 def test_a_warning_of_none_is_none() -> None:

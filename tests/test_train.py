@@ -64,7 +64,7 @@ def composed(*overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize("task", ["mocap", "charrnn"])
-@pytest.mark.parametrize("lyapunov", ["default", "leading"])
+@pytest.mark.parametrize("lyapunov", ["default", "leading", "auto"])
 @pytest.mark.parametrize("trainer", ["default", "quick"])
 def test_every_group_composes(task: str, lyapunov: str, trainer: str) -> None:
     cfg = composed(f"task={task}", f"lyapunov={lyapunov}", f"trainer={trainer}")
@@ -72,6 +72,8 @@ def test_every_group_composes(task: str, lyapunov: str, trainer: str) -> None:
     assert isinstance(callback, LyapunovSpectrumCallback)
     assert callback.settings.state == "hidden"
     assert callback.settings.num_exponents == (32 if lyapunov == "leading" else None)
+    assert callback.settings.orthonormalize_every == ("auto" if lyapunov == "auto" else 1)
+    assert callback.settings.layers == "joint"
 
 
 def test_every_option_of_every_group_is_composed() -> None:
@@ -106,6 +108,14 @@ def test_one_word_switches_to_the_full_state() -> None:
     assert instantiate(composed("lyapunov.state=full").lyapunov).settings.state == "full"
 
 
+def test_intervals_and_layers_are_one_word_each() -> None:
+    cfg = composed("lyapunov.orthonormalize_every=auto", "lyapunov.layers=union")
+    settings = instantiate(cfg.lyapunov).settings
+    assert (settings.orthonormalize_every, settings.layers) == ("auto", "union")
+    fixed = instantiate(composed("lyapunov.orthonormalize_every=5").lyapunov).settings
+    assert fixed.orthonormalize_every == 5
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -117,6 +127,9 @@ def test_one_word_switches_to_the_full_state() -> None:
         ("task.cell=transformer", "Expected `cell` to be one of"),
         ("task.dropout=1.5", "Expected `dropout`"),
         ("lyapunov.state=both", "Expected `state` to be one of"),
+        ("lyapunov.layers=each", "Expected `layers` to be one of ('joint', 'union')"),
+        ("lyapunov.orthonormalize_every=often", "to be an int or 'auto', but got 'often'"),
+        ("lyapunov.orthonormalize_every=2.5", "to be an int or 'auto', but got 2.5"),
         ("lyapunov.num_steps=0", "Expected `num_steps`"),
         ("task.text=missing.txt", "missing.txt"),
     ],

@@ -82,22 +82,23 @@ class GRULayer:
         return (new,), tangent
 
     def log_abs_det(self, projected: Tensor, state: State) -> Tensor:
-        """Form the Jacobian of the table of tangent maps entry by entry; see `Layer.log_abs_det`.
-
-        Here the slopes are those of the gates' values, not of their pre-activations.
-        """
+        """Form the Jacobian of `step` entry by entry; see `Layer.log_abs_det`."""
         hidden, weight = state[0].double(), self.weight_hh.double()
         in_r, in_z, in_n = projected.double().chunk(3, dim=-1)
         own_r, own_z, own_n = (
             hidden @ gate.mT + bias
             for gate, bias in zip(weight, self.bias_hh.double().chunk(3), strict=True)
         )
-        r, z = torch.sigmoid(in_r + own_r), torch.sigmoid(in_z + own_z)
-        n = torch.tanh(in_n + r * own_n)
+        at_r, at_z = in_r + own_r, in_z + own_z
+        r, z = torch.sigmoid(at_r), torch.sigmoid(at_z)
+        at_n = in_n + r * own_n
         through_r, through_z, through_n = (
             slope.unsqueeze(-1) * gate
-            for slope, gate in zip((r * (1 - r) * own_n, z * (1 - z), r), weight, strict=True)
+            for slope, gate in zip(
+                (sigmoid_slope(at_r) * own_n, sigmoid_slope(at_z), r), weight, strict=True
+            )
         )
-        jacobian = torch.diag_embed(z) + (hidden - n).unsqueeze(-1) * through_z
-        jacobian = jacobian + ((1 - z) * (1 - n * n)).unsqueeze(-1) * (through_r + through_n)
+        jacobian = torch.diag_embed(z) + (hidden - torch.tanh(at_n)).unsqueeze(-1) * through_z
+        slope_n = torch.sigmoid(-at_z) * tanh_slope(at_n)
+        jacobian = jacobian + slope_n.unsqueeze(-1) * (through_r + through_n)
         return log_abs_det(jacobian)

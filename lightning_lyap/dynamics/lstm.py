@@ -106,17 +106,18 @@ class LSTMLayer:
         own = hidden @ weight.flatten(0, 1).mT
         at_i, at_f, at_g, at_o = (projected.double() + own).chunk(4, dim=-1)
         i, f, o, g = at_i.sigmoid(), at_f.sigmoid(), at_o.sigmoid(), at_g.tanh()
-        squashed = (f * cell + i * g).tanh()
+        new_cell = f * cell + i * g
+        squashed = new_cell.tanh()
         by_o = (squashed * sigmoid_slope(at_o)).unsqueeze(-1) * weight[3]
         if self.full:
             block, forget = by_o, torch.nn.functional.logsigmoid(at_f).sum(-1)
         else:
             through_gates = (
-                (g * i * (1 - i)).unsqueeze(-1) * weight[0]
-                + (cell * f * (1 - f)).unsqueeze(-1) * weight[1]
-                + (i * (1 - g * g)).unsqueeze(-1) * weight[2]
+                (g * sigmoid_slope(at_i)).unsqueeze(-1) * weight[0]
+                + (cell * sigmoid_slope(at_f)).unsqueeze(-1) * weight[1]
+                + (i * tanh_slope(at_g)).unsqueeze(-1) * weight[2]
             )
-            block = by_o + (o * (1 - squashed * squashed)).unsqueeze(-1) * through_gates
+            block = by_o + (o * tanh_slope(new_cell)).unsqueeze(-1) * through_gates
             forget = torch.zeros_like(f[:, 0])
         if self.weight_hr is not None:
             block = self.weight_hr.double() @ block

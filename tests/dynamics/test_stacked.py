@@ -5,8 +5,18 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
-from lightning_lyap.dynamics import from_torch_module
-from tests.cells import INPUT_SIZE, build, layer_of, random_state
+from lightning_lyap.dynamics import AutodiffDynamics, from_torch_module
+from tests.cells import (
+    CASES,
+    INPUT_SIZE,
+    ONE_OF_EACH,
+    Case,
+    active_tensors,
+    build,
+    layer_of,
+    random_state,
+    step_of,
+)
 from tests.compare import assert_near
 
 SIZE = 7
@@ -63,3 +73,55 @@ def test_an_lstm_wants_both_states() -> None:
         system.initial_state(torch.zeros(1, 2, 7), 2)
     with pytest.raises(TypeError, match=r"Expected a state to be a tensor .*, but got NoneType"):
         system.initial_state((torch.zeros(1, 2, 7), None), 2)
+
+
+def directions(size: int) -> Tensor:
+    return torch.randn(3, size, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@torch.no_grad()
+def test_derivative_is_that_of_torchs_cells(case: Case) -> None:
+    """Forward mode through the package's states against forward mode through torch's cells."""
+    module = case.module()
+    system = from_torch_module(module, case.state)
+    state = system.initial_state(random_state(module, 3), 3)
+    x = torch.randn(3, 1, INPUT_SIZE, dtype=torch.float64)
+    vector = directions(system.tangent_size)
+    oracle = AutodiffDynamics(
+        step_of(module), state, differentiate=active_tensors(module, case.state)
+    )
+    expected = oracle.step(x[:, 0], state)[1](vector.unsqueeze(-1))[..., 0]
+    assert_near(system.derivative(system.drive(x)[0], state, vector), expected, 1e-12)
+
+
+@pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)
+def test_spread_and_gather_undo_each_other(case: Case) -> None:
+    module = case.module()
+    system = from_torch_module(module, case.state)
+    state = system.initial_state(random_state(module, 3), 3)
+    vector = directions(system.tangent_size)
+    spread = system.spread_tangent(vector, state)
+    assert [part.shape for part in spread] == [part.shape for part in state]
+    assert torch.equal(system.gather_tangent(spread), vector)
+    held = set(range(len(state))) - set(active_tensors(module, case.state))
+    assert all(bool((spread[k] == 0).all()) for k in held)
+    assert len(held) == (2 if case.state == "hidden" else 0)
+
+
+@pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)
+@torch.no_grad()
+def test_step_layers_are_the_layers_of_step(case: Case) -> None:
+    """Fed from below, they give the stack's tangent map block by block."""
+    module = case.module()
+    system = from_torch_module(module, case.state)
+    state = system.initial_state(random_state(module, 3), 3)
+    drive = system.drive(torch.randn(3, 1, INPUT_SIZE, dtype=torch.float64))[0]
+    whole, push = system.step(drive, state)
+    apart, (lower, upper) = system.step_layers(drive, state)
+    assert all(map(torch.equal, whole, apart))
+    basis = directions(system.tangent_size).unsqueeze(-1)
+    below, above = basis.chunk(2, dim=1)
+    moved = lower(None, below)
+    outputs = moved[:, : system.layers[0].output_size]
+    assert torch.equal(push(basis), torch.cat([moved, upper(outputs, above)], dim=1))
