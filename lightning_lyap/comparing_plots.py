@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from lightning_lyap.comparison import Comparison, Subject
 from lightning_lyap.comparison_table import format_association, when_measured
 from lightning_lyap.correlation import Association
-from lightning_lyap.plotting import EXPONENT_LABEL, INDEX_LABEL, MAX_LABELS
+from lightning_lyap.plotting.canvas import (
+    EXPONENT_LABEL,
+    INDEX_LABEL,
+    MAX_LABELS,
+    finish,
+    index_ticks,
+)
 
 LOSS_LABEL = "lowest validation loss"
 COLUMNS = 3
@@ -22,7 +28,9 @@ NATS = "nats per step"
 LABELS = {
     "max": f"largest exponent ({NATS})",
     "mean": f"mean exponent ({NATS})",
+    "mean_all": f"mean, noise included ({NATS})",
     "variance": "variance of exponents",
+    "variance_all": "variance, noise included",
     "min": f"smallest exponent ({NATS})",
     "std_over_sequences": "std. over sequences",
     "num_positive": "number of positive exponents",
@@ -61,15 +69,8 @@ def plot_spectra_by_loss(comparison: Comparison) -> tuple[Any, Any]:
     bar.outline.set_visible(False)
     count = comparison.subjects[0].spectrum.num_exponents
     ax.set(xlabel=INDEX_LABEL, ylabel=EXPONENT_LABEL, xlim=(0.5, count + 0.5))
-    if count <= MAX_LABELS:
-        ax.set_xticks(range(1, count + 1))
-    else:
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set_title(
-        f"{len(comparison.subjects)} runs · spectra of {when_measured(comparison)}",
-        fontsize="medium",
-    )
-    ax.spines[["top", "right"]].set_visible(False)
+    index_ticks(ax.xaxis, count)
+    finish(ax, f"{len(comparison.subjects)} runs · spectra of {when_measured(comparison)}")
     return figure, ax
 
 
@@ -145,7 +146,7 @@ def _scatter(
             x, y = np.minimum(values[chosen], right), np.minimum(loss[chosen], top)
             color = colors.to_rgba(loss[chosen])
             ax.scatter(x, y, c=color, marker=marker, clip_on=False, **style)
-    ax.spines[["top", "right"]].set_visible(False)
+    finish(ax, None)
     ax.margins(0.08)
     return bool(beyond.any())
 

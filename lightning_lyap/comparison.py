@@ -134,7 +134,7 @@ def compare_runs(
         )
     options = {"num_resamples": num_resamples, "seed": seed}
     settings = alike[0].history.settings
-    rows = [_row(name, subjects, options) for name in subjects[0].statistics()]
+    rows = [_row(name, subjects, options) for name in _statistics(subjects)]
     best, first = [s.best_loss for s in subjects], [s.early_loss for s in subjects]
     baseline = Row(
         "early loss",
@@ -166,6 +166,24 @@ def _subject(run: Run, epoch: float | None, early: float) -> Subject:
         min(filter(math.isfinite, losses.values())),
         losses[early],
     )
+
+
+def _statistics(subjects: Sequence[Subject]) -> list[str]:
+    """Name the statistics to compare.
+
+    Args:
+        subjects: The runs.
+
+    Returns:
+        Names; of those over all exponents only what differs from that over the resolved ones.
+    """
+    table = [subject.statistics() for subject in subjects]
+    resolved = {name: name.removesuffix("_all") for name in table[0]}
+    return [
+        name
+        for name, other in resolved.items()
+        if name == other or any(row[name] != row[other] for row in table)
+    ]
 
 
 def _row(name: str, subjects: Sequence[Subject], options: Mapping[str, int]) -> Row:

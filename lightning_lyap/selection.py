@@ -46,6 +46,9 @@ def why_unusable(run: Run, epoch: float | None) -> str:
         return f"no spectrum of epoch {epoch:g}, only of {_epochs(history.epochs)}"
     if not bool(history.spectra[index].exponents.isfinite().any()):
         return f"no finite exponent at epoch {history.epochs[index]:g}"
+    doubts = [f["message"] for f in history.failures if f["step"] == history.steps[index]]
+    if doubts:
+        return f"its spectrum of epoch {history.epochs[index]:g} can't be trusted: {doubts[-1]}"
     if not run.losses:
         return "no validation loss found: see --losses and --loss-tag"
     if not any(map(math.isfinite, run.losses.values())):

@@ -52,7 +52,8 @@ def _exponents(estimate: SpectrumEstimate, count: int) -> list[str]:
     for index, (value, (low, high)) in enumerate(list(rows)[:count]):
         interval = "-" if math.isnan(low) else f"[{low:.4f}, {high:.4f}]"
         noise = "" if estimate.resolved[index] else "  lost in rounding noise"
-        lines.append(f"{index + 1:>5}  {value:>9.4f}  {interval}{noise}")
+        layer = "" if estimate.layer is None else f"  layer {int(estimate.layer[index])}"
+        lines.append(f"{index + 1:>5}  {value:>9.4f}  {interval}{layer}{noise}")
     return lines
 
 

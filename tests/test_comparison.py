@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lightning_lyap import SpectrumHistory
 from lightning_lyap.comparison import Comparison, compare_runs
 from lightning_lyap.comparison_table import format_comparison
 from lightning_lyap.correlation import associate, partial_spearman
@@ -23,7 +24,7 @@ def test_each_statistic_is_compared_with_the_lowest_loss(tmp_path: Path) -> None
     found = compared(tmp_path)
     rows = {row.name: row for row in found.rows}
     assert {"max", "mean", "variance", "min", "kaplan_yorke_dimension"} <= set(rows)
-    assert "num_unresolved" not in rows
+    assert not {"num_unresolved", "mean_all"} & set(rows)  # all exponents are resolved
     assert rows["max"].spearman.value == pytest.approx(-1)
     assert rows["max"].pearson.value == pytest.approx(-1)
     assert rows["max"].num_runs == 6
@@ -87,6 +88,26 @@ def test_what_cannot_be_compared_is_skipped_with_a_line(tmp_path: Path) -> None:
     for name, reason in reasons.items():
         assert reason in found.skipped[name]
         assert f"skipped {name}: {found.skipped[name]}" in said
+
+
+def test_a_spectrum_that_fails_its_certificate_is_skipped(tmp_path: Path) -> None:
+    file = leave_sweep(tmp_path)[0] / "lyapunov" / "spectra.npz"
+    history = SpectrumHistory.load(file)
+    history.record_failure(2.0, history.steps[-1], "fails its certificate: sum_rule")
+    history.save(file)
+    assert "can't be trusted: fails its certificate" in compared(tmp_path).skipped["0"]
+    assert not compared(tmp_path, epoch=0).skipped
+
+
+def test_what_lies_in_rounding_noise_is_compared_apart(tmp_path: Path) -> None:
+    for folder in leave_sweep(tmp_path):
+        file = folder / "lyapunov" / "spectra.npz"
+        history = SpectrumHistory.load(file)
+        history.spectra[-1].resolved[-1] = False
+        history.save(file)
+    rows = {row.name: row for row in compared(tmp_path).rows}
+    assert rows["mean"].spearman == rows["max"].spearman  # the only one resolved
+    assert rows["mean_all"].spearman != rows["mean"].spearman
 
 
 def test_a_run_killed_half_way_takes_part(tmp_path: Path) -> None:

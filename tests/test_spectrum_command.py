@@ -72,6 +72,7 @@ def test_settings_reach_the_estimator(
     assert main(["spectrum", str(mocap), "--data", str(tmp_path / "x.pt"), *words, *more]) == 0
     said = capsys.readouterr().out
     assert "3 of 12 exponents, state=full, layers=union" in said
+    assert said.count("  layer 0\n") == 3
     assert "2 sequences of 25 steps" in said
     network = MocapRNN.load_from_checkpoint(mocap, map_location="cpu").double()
     expected = spectra_of(
