@@ -85,7 +85,7 @@ def load_network(path: Path, task: str | None, class_path: str | None) -> Lightn
             f"Expected a checkpoint of CharRNN or MocapRNN, but {path} is none. Name the class of "
             "the LightningModule by `--class package.module.Class`."
         )
-    return kind.load_from_checkpoint(path, map_location="cpu")
+    return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
 
 
 def _import_class(path: str) -> Any:

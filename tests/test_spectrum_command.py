@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_lyap import SpectrumHistory, spectra_of
+from lightning_lyap import SpectrumHistory, lyapunov_spectrum, spectra_of
 from lightning_lyap.__main__ import main
 from lightning_lyap.modules import MocapRNN
+from lightning_lyap.spectrum_text import format_estimate
 from tests.networks import FEATURES, EncoderDecoder, trainer
 
 BATCH = torch.randn(4, 30, 20, generator=torch.Generator().manual_seed(0))
@@ -72,13 +73,20 @@ def test_settings_reach_the_estimator(
     assert main(["spectrum", str(mocap), "--data", str(tmp_path / "x.pt"), *words, *more]) == 0
     said = capsys.readouterr().out
     assert "3 of 12 exponents, state=full, layers=union" in said
-    assert said.count("  layer 0\n") == 3
     assert "2 sequences of 25 steps" in said
     network = MocapRNN.load_from_checkpoint(mocap, map_location="cpu").double()
     expected = spectra_of(
         network, BATCH[:2, :25].double(), num_exponents=3, orthonormalize_every="auto"
     )["rnn"]
     assert f"{expected.exponents[2]:.4f}" in said
+
+
+def test_exponents_of_uncoupled_layers_tell_theirs() -> None:
+    torch.manual_seed(0)
+    settings = {"layers": "union", "state": "full", "warmup_steps": 0}
+    estimate = lyapunov_spectrum(torch.nn.GRU(20, 3, num_layers=2), BATCH, layers="union")
+    said = format_estimate("rnn", estimate, settings)
+    assert (said.count("  layer 0\n"), said.count("  layer 1\n")) == (3, 3)
 
 
 def test_the_tasks_own_held_out_sequences_are_taken(
