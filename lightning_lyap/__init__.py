@@ -26,11 +26,13 @@ if TYPE_CHECKING:
         num_positive_exponents,
     )
     from lightning_lyap.metric import LyapunovSpectrum
+    from lightning_lyap.network_spectra import spectra_of
     from lightning_lyap.spectrum import lyapunov_spectrum
 
 _HOMES = {
     # estimation
     "lyapunov_spectrum": "spectrum",
+    "spectra_of": "network_spectra",
     "SpectrumEstimate": "estimate",
     "LyapunovSpectrum": "metric",
     # dynamics
@@ -62,6 +64,7 @@ __all__ = [
     "lyapunov_spectrum",
     "num_positive_exponents",
     "register_recurrence",
+    "spectra_of",
     "unregister_recurrence",
 ]
 

@@ -4,8 +4,7 @@ Either the DataModule offers held-out windows by a method
 ``lyapunov_sequences(num_sequences, num_steps)``, or the modules are watched in validation batches.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_lyap.capture import InputRecorder
 from lightning_lyap.generators import preserved_generators
+from lightning_lyap.modes import evaluating
 from lightning_lyap.recordings import DrivingSequences
 
 
@@ -92,7 +92,7 @@ class SequenceSource:
             recorder = InputRecorder(self._modules, self._share, self._num_steps)
             batch = trainer.strategy.batch_to_device(self._offered)
             batch = trainer.precision_plugin.convert_input(batch)
-            with recorder, _evaluating(module), trainer.precision_plugin.forward_context():
+            with recorder, evaluating(module), trainer.precision_plugin.forward_context():
                 module(*batch)
         if recorder is None:
             raise RuntimeError("Expected to have watched the recurrent modules, but did not.")
@@ -126,22 +126,3 @@ def _tensors(batch: Tensor | Sequence[Tensor], num_sequences: int) -> tuple[Tens
             f"but got {rows} rows. Lower `num_sequences` of the callback, or offer more."
         )
     return tuple(part[:num_sequences] for part in parts)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module and its parts in evaluation mode, and each back in its own.
-
-    Args:
-        module: The module.
-
-    Yields:
-        None.
-    """
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

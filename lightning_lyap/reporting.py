@@ -1,11 +1,14 @@
 """The table at the end of a run: losses and spectra by epoch."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_lyap.history import SpectrumHistory
+from lightning_lyap.losses import LOSS_FILE, save_losses
+from lightning_lyap.trainer_facts import writes_files
 
 COLUMNS = {
     "epoch": "epoch",
@@ -20,7 +23,9 @@ COLUMNS = {
 
 
 class LossRecorder(Callback):
-    """Keeps the losses of every epoch, through checkpoints too.
+    """Keeps the losses of every epoch, through checkpoints too, and writes ``losses.csv``.
+
+    The file lies in the log folder, beside the spectra, and is whole after every epoch.
 
     Attributes:
         losses: Losses by name, by epochs completed.
@@ -28,14 +33,23 @@ class LossRecorder(Callback):
 
     def __init__(self) -> None:
         self.losses: dict[int, dict[str, float]] = {}
+        self._path: Path | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ask where the file goes; every process must ask."""
+        self._path = None
+        if writes_files(trainer):
+            self._path = Path(trainer.log_dir or trainer.default_root_dir) / LOSS_FILE
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read the losses of the epoch that ends."""
+        """Read the losses of the epoch that ends, and write them."""
         self.losses[trainer.current_epoch + 1] = {
             name: float(trainer.callback_metrics[name])
             for name in ("train/loss", "val/loss")
             if name in trainer.callback_metrics
         }
+        if self._path is not None and trainer.is_global_zero:
+            save_losses(self._path, self.losses)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the losses."""

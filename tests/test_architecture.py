@@ -29,7 +29,7 @@ MATHEMATICS = {
     "extension",
     "spectrum",
 }
-TORCH_ALONE = MATHEMATICS | {"systems"}
+TORCH_ALONE = MATHEMATICS | {"systems", "correlation"}
 # Room -> the rooms it may look into.
 SIGHT = {
     "_version": set[str](),
@@ -53,7 +53,20 @@ SIGHT = {
     "recordings": {"dynamics"},
     "loops": {"dynamics", "recordings"},
     "history": MATHEMATICS | {"plotting", "_version"},
+    "modes": set[str](),
+    "network_spectra": MATHEMATICS | {"capture", "finding", "generators", "modes", "recordings"},
+    "spectrum_text": MATHEMATICS,
+    "correlation": {"checks"},
+    "tables": set[str](),
+    "losses": {"tables"},
+    "runs": {"history", "losses"},
+    "selection": {"runs"},
+    "comparison": MATHEMATICS | {"correlation", "runs", "selection"},
+    "comparison_table": {"comparison", "correlation"},
+    "comparing_plots": {"comparison", "comparison_table", "correlation", "plotting"},
+    "__main__": set[str](),
 }
+DRAWING = {"plotting", "comparing_plots"}
 OPTIONAL = {"matplotlib", "mpl_toolkits", "tensorboard", "hydra", "omegaconf", "pooch"}
 HEAVY = ("pytorch_lightning", "lightning", "torchmetrics", "matplotlib", "hydra", "tensorboard")
 
@@ -107,7 +120,7 @@ class TestEveryFile:
             assert not tops(parse(path)) & {*HEAVY, "lightning_utilities", "numpy", "tqdm"}
 
     def test_leaves_matplotlib_to_plotting(self, path: Path) -> None:
-        if room(path) != "plotting":
+        if room(path) not in DRAWING:
             assert not tops(parse(path)) & {"matplotlib", "mpl_toolkits"}
 
     def test_imports_at_the_top_but_for_optional_packages(self, path: Path) -> None:

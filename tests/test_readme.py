@@ -23,7 +23,7 @@ def test_the_python_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"model": Predictor(), "datamodule": Windows()}
     found = blocks("python")
-    assert len(found) == 4
+    assert len(found) == 5
     for block in found:
         exec(compile(block.replace("20_000", "2_000"), "README.md", "exec"), names)
     assert len(names["history"]) == 11

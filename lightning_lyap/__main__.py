@@ -1,0 +1,45 @@
+"""``python -m lightning_lyap``: work with runs and networks after training."""
+
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "compare": "the spectra of many runs with their losses: correlations and figures",
+    "spectrum": "the spectrum of a trained network from its checkpoint",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; only what it needs is imported.
+
+    Args:
+        arguments: Of the command line. Default: those of the process.
+
+    Returns:
+        The exit status: 1 after an error, which is printed in one line or a few.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    lines = [f"  {name:9} {meaning}" for name, meaning in COMMANDS.items()]
+    parser = ArgumentParser(
+        prog="python -m lightning_lyap",
+        description="\n".join(["commands:", *lines]),
+        epilog="Each has its own help: python -m lightning_lyap compare --help",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    name = parser.parse_args(words[:1]).command
+    command = import_module(f"lightning_lyap.commands.{name}")
+    subparser = ArgumentParser(prog=f"python -m lightning_lyap {name}")
+    command.configure(subparser)
+    try:
+        command.run(subparser.parse_args(words[1:]))
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The subcommands of ``python -m lightning_lyap``, each a module with `configure` and `run`."""
