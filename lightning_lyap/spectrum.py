@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap.assembly import assemble
-from lightning_lyap.certificate import FORWARD_STEPS, Certificate, forward_check
+from lightning_lyap.certificate import Certificate
 from lightning_lyap.checks import check_basis, check_inputs, check_range, check_settings
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, as_dynamics, uncouple
 from lightning_lyap.dynamics.base import num_blocks
 from lightning_lyap.estimate import SpectrumEstimate
 from lightning_lyap.extension import groups, run_to_target
+from lightning_lyap.forward import FORWARD_STEPS, forward_check
 from lightning_lyap.interval import AutoInterval, FixedInterval, Interval, Schedule
 from lightning_lyap.orthonormal import random_orthonormal_basis
 from lightning_lyap.trajectories import Progress, Trajectories
@@ -70,9 +71,10 @@ def lyapunov_spectrum(
             but are not counted (Algorithm 2). Default 0 (Algorithm 1).
         orthonormalize_every: Steps between factorizations, the paper's T_ON. Default 1
             (Algorithm 1). Large intervals lose the trailing exponents to rounding; see
-            `SpectrumEstimate.resolved`. ``"auto"``: as many as keep the rounding errors within
-            1e-3 (float32) or 1e-6 (float64) nats per step, but for the last sixteenth of a complete
-            spectrum; see `AutoInterval`. What does not keep it is not resolved.
+            `SpectrumEstimate.resolved`. ``"auto"``: as many as keep the estimated rounding errors
+            within 1e-3 (float32) or 1e-6 (float64) nats per step, but for the last sixteenth of a
+            complete spectrum; what does not keep it is not resolved. See `AutoInterval`, also for
+            where these estimates are too small.
         state: For LSTMs, ``"full"`` linearizes the map of (h, c), 2H exponents per layer;
             ``"hidden"`` is the paper's dh'/dh with c held fixed, H per layer (App. B.1). They
             differ a lot: with a forget bias of 3, -0.05 against -3.9.

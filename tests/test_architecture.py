@@ -27,6 +27,7 @@ MATHEMATICS = {
     "estimate",
     "assembly",
     "extension",
+    "forward",
     "spectrum",
 }
 TORCH_ALONE = MATHEMATICS | {"systems", "correlation"}
@@ -45,6 +46,7 @@ SIGHT = {
     "estimate": {"certificate", "checks", "measures", "contrasts", "uncertainty"},
     "assembly": {"certificate", "dynamics", "estimate", "trajectories"},
     "extension": {"assembly", "trajectories"},
+    "forward": {"certificate", "dynamics"},
     "spectrum": MATHEMATICS,
     "systems": {"systems"},
     "metric": MATHEMATICS | {"plotting"},

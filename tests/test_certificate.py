@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import lyapunov_spectrum, register_recurrence
-from lightning_lyap.certificate import Certificate, Check, forward_check, worst
+from lightning_lyap.certificate import Certificate, Check, worst
 from lightning_lyap.dynamics import LayerChoice, as_dynamics, unregister_recurrence
+from lightning_lyap.forward import forward_check
 from lightning_lyap.interval import Interval
 from tests.cells import CASES, INPUT_SIZE, KINDS, ONE_OF_EACH, Case, build, random_state
 

@@ -1,0 +1,125 @@
+"""Compares the states read from a torch module with those of its own forward pass."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_lyap.certificate import Check
+from lightning_lyap.dynamics import Dynamics, UncoupledLayers
+from lightning_lyap.dynamics.base import State
+from lightning_lyap.dynamics.stacked import StackedRecurrence
+
+# Steps compared with a module's own forward pass, and how many eps, or how much in half precision,
+# they may differ by.
+FORWARD_STEPS = 4
+FORWARD_EPS, FORWARD_MOST = 1e3, 0.05
+
+
+def forward_check(
+    module: Any, system: Dynamics, inputs: Tensor, initial_state: Any
+) -> Check | None:
+    """Compare the first states with those of a torch module's or cell's own forward pass.
+
+    Finds weights that were read wrongly, and subclasses whose forward pass does something else.
+    A few steps are enough, and more would not do: chaos makes rounding errors grow. The bound is a
+    thousand eps of the coarser type (0.05 in half precision), or what becomes of such a difference
+    in the initial states, if that is more.
+
+    Args:
+        module: The module.
+        system: The dynamics.
+        inputs: The first steps of all sequences, ``[B, t, I]``.
+        initial_state: As the user gave it.
+
+    Returns:
+        The check; None if the system was not read from a torch module or cell, or if that has a
+        forward pass of another form, which takes or gives no states.
+    """
+    read = isinstance(system, StackedRecurrence | UncoupledLayers)
+    if not read or not isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return None
+    weight = next(module.parameters())
+    x = inputs.detach().to(weight.device, weight.dtype)
+    start = system.initial_state(initial_state, x.shape[0])
+    given = tuple(part.to(weight.dtype) for part in _parts(system.export_state(start)))
+    eps = max(torch.finfo(dtype).eps for dtype in (weight.dtype, system.dtype))
+    tolerance = min(FORWARD_EPS * eps, FORWARD_MOST)
+    got = _last_state(system, x, start)
+    own = _own_last_state(module, x, given)
+    if [part.shape for part in own] != [part.shape for part in got]:
+        return None
+    nearby = _last_state(system, x, tuple(_shifted(part, tolerance) for part in start))
+    residual = max(_difference(*pair) for pair in zip(got, own, strict=True))
+    grown = max(_difference(*pair) for pair in zip(nearby, got, strict=True))
+    return Check(residual, grown if tolerance < grown < math.inf else tolerance)
+
+
+def _last_state(system: Dynamics, inputs: Tensor, state: State) -> tuple[Tensor, ...]:
+    """Return the system's state after the inputs ``[B, t, I]``, in the form of the module's."""
+    for drive in system.drive(inputs):
+        state = system.step(drive, state)[0]
+    return _parts(system.export_state(state))
+
+
+def _own_last_state(module: Any, inputs: Tensor, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Run a module's or a cell's own forward pass, as it is evaluated, and leave no trace.
+
+    Args:
+        module: The module.
+        inputs: ``[B, t, I]``.
+        given: Its state before them.
+
+    Returns:
+        Its state after them; empty if the forward pass is of another form.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    cudnn, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False  # TF32, as a rule
+    try:
+        for part, _ in modes:
+            part.training = False
+        state: Any = given if len(given) > 1 else given[0]
+        with torch.random.fork_rng([inputs.device] if inputs.is_cuda else []):
+            # Not by a call: the hooks on the module are the user's.
+            if isinstance(module, nn.RNNBase):
+                x = inputs if module.batch_first else inputs.transpose(0, 1)
+                state = module.forward(x, state)[1]
+            else:
+                for x in inputs.unbind(1):
+                    state = module.forward(x, state)
+        return tuple(part.double() for part in _parts(state))
+    except Exception:
+        # A subclass may take other arguments, return anything, and fail in any way.
+        return ()
+    finally:
+        for part, training in modes:
+            part.training = training
+        torch.backends.cudnn.enabled = cudnn
+
+
+def _shifted(state: Tensor, size: float) -> Tensor:
+    """Shift the entries of a state up or down by a size relative to the larger of 1 and them."""
+    generator = torch.Generator().manual_seed(0)
+    signs = 2 * torch.randint(2, state.shape, generator=generator, device="cpu") - 1
+    return state + size * signs.to(state) * state.abs().clamp(min=1)
+
+
+def _difference(got: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, relative to the larger of 1 and the largest entry expected.
+
+    Args:
+        got: Any shape.
+        expected: The same shape; entries that are not finite are left out.
+
+    Returns:
+        Not negative; NaN where a finite value was expected, but is not.
+    """
+    known = expected.isfinite()
+    scale = expected[known].abs().max().clamp(min=1) if bool(known.any()) else 1.0
+    return torch.where(known, (got - expected).abs() / scale, 0.0).max().item()
+
+
+def _parts(state: Any) -> tuple[Tensor, ...]:
+    """Take a tensor or a tuple of tensors as a tuple."""
+    return (state,) if isinstance(state, Tensor) else tuple(state)
