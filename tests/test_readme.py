@@ -38,7 +38,7 @@ def test_both_setup_commands_take_one_line_and_tested_versions() -> None:
     commands = [block.strip() for block in blocks("bash") if "pip install -c" in block]
     assert len(commands) == 2
     for command, run in zip(
-        commands, ("python train.py task=mocap init_p=0.3", "python -m pytest"), strict=True
+        commands, ("python train.py task=mocap init_p=0.3", "python -m pytest -n auto"), strict=True
     ):
         assert "\n" not in command
         assert command.startswith("python -m pip install -c constraints.txt -e ")
