@@ -79,7 +79,8 @@ class Certificate:
         tangent_map: ``|J v - dF(v)| / max(1, |dF(v)|)`` for a random unit vector v, with dF by
             automatic differentiation of the states.
         states: Largest difference between the first states and those of the own forward pass of a
-            torch module or cell, relative to the larger of 1 and the largest state.
+            torch module or cell, or, for a step function, those of the same step done again and of
+            a sequence alone; relative to the larger of 1 and the largest state.
         orthogonality: Largest entry of ``|Q^T Q - I|``.
         rounding_error: Largest bound of the rounding error of a resolved exponent, nats per step.
             What is lost by the interval between factorizations is part of it. None if no exponent

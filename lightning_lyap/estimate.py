@@ -36,8 +36,12 @@ class MeanSpectrum:
             at best (or exactly ``-inf``) and wants float64 or a smaller ``orthonormalize_every``.
             With an automatic interval an exponent must also keep the tolerance it promises.
         rounding_errors: Estimated bounds of the rounding errors, ``[K]``, nats per step; what is
-            lost by the interval between factorizations is part of them. Single exponents exceeded
-            them in tests, by a factor of two at most; see `orthonormalize`.
+            lost by the interval between factorizations is part of them. On single layers they were
+            exceeded in tests by a factor of two at most; see `orthonormalize`. What rounding does
+            by turning the basis is not counted: a stack with ``layers="joint"`` that starts from
+            the identity, in which the layers come in the order of the network and not of their
+            exponents, can be off by a thousand times more in float32. ``layers="union"``, a random
+            ``initial_basis`` or float64 are right there.
         num_sequences: Number of sequences averaged over.
         tangent_size: N, the dimension of the tangent space.
     """

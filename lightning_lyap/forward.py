@@ -1,4 +1,4 @@
-"""Compares the states read from a torch module with those of its own forward pass."""
+"""Compares the states with those of a module's own forward pass, or of a step done again."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap.certificate import Check
-from lightning_lyap.dynamics import Dynamics, UncoupledLayers
+from lightning_lyap.dynamics import AutodiffDynamics, Dynamics, UncoupledLayers
 from lightning_lyap.dynamics.base import State
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 
@@ -34,9 +34,12 @@ def forward_check(
         initial_state: As the user gave it.
 
     Returns:
-        The check; None if the system was not read from a torch module or cell, or if that has a
-        forward pass of another form, which takes or gives no states.
+        The check; for a step function or a module that is differentiated automatically that of
+        `_repeated_step`. None for other dynamics, and for a torch module that has a forward pass of
+        another form, which takes or gives no states.
     """
+    if isinstance(system, AutodiffDynamics):
+        return _repeated_step(system, inputs, system.initial_state(initial_state, len(inputs)))
     read = isinstance(system, StackedRecurrence | UncoupledLayers)
     if not read or not isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return None
@@ -54,6 +57,34 @@ def forward_check(
     residual = max(_difference(*pair) for pair in zip(got, own, strict=True))
     grown = max(_difference(*pair) for pair in zip(nearby, got, strict=True))
     return Check(residual, grown if tolerance < grown < math.inf else tolerance)
+
+
+def _repeated_step(system: AutodiffDynamics, inputs: Tensor, state: State) -> Check:
+    """Do the first step again, and that of the first sequence alone: the states must be the same.
+
+    Finds steps that keep a state of their own or mix the sequences of a batch: they are no maps
+    ``s_t = F(s_{t-1}, x_t)`` of each sequence.
+
+    Args:
+        system: The dynamics.
+        inputs: ``[B, t, I]``.
+        state: The state before them.
+
+    Returns:
+        The check.
+    """
+    drive = system.drive(inputs.detach().to(system.device))[0]
+    first, again = (system.step(drive, state)[0] for _ in range(2))
+    residual = max(_difference(*pair) for pair in zip(again, first, strict=True))
+    try:
+        alone = system.step(drive[:1], tuple(part[:1] for part in state))[0]
+    except Exception:
+        # A step may hold something of each sequence, and then take whole batches alone.
+        alone = ()
+    if [part.shape for part in alone] == [part[:1].shape for part in first]:
+        pairs = zip(alone, first, strict=True)
+        residual = max(residual, *(_difference(got, part[:1]) for got, part in pairs))
+    return Check(residual, FORWARD_EPS * torch.finfo(system.dtype).eps)
 
 
 def _last_state(system: Dynamics, inputs: Tensor, state: State) -> tuple[Tensor, ...]:

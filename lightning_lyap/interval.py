@@ -105,6 +105,8 @@ class AutoInterval:
         self._next = FIRST
         # What is left of the tolerance, nats.
         self._saved = 0.0
+        # Sequences and stretches that a single step made infinite or zero.
+        self._infinite, self._zeros = 0, 0
         self._steps = 0
         self._stretched: Tensor | float = 0.0
         self._fastest = 0.0
@@ -118,10 +120,18 @@ class AutoInterval:
     def accepts(self, steps: int, result: Orthonormalization, counted: bool) -> bool:
         """Take the block back if it was too long, learn from it if not; see `Schedule.accepts`."""
         finite = ~(result.log_stretch.isnan() | result.log_stretch.isposinf()).any(-1)
+        # Overflow and underflow, if a single step did not bring about as much.
+        infinite, zeros = int((~finite).sum()), int(result.log_stretch.isneginf().sum())
+        if steps > 1 and (infinite > self._infinite or zeros > self._zeros):
+            self._next = steps // 2
+            return False
+        if steps == 1:
+            self._infinite, self._zeros = max(infinite, self._infinite), max(zeros, self._zeros)
         if not bool(finite.any()):
-            self._next = max(1, steps // 2)
-            return steps == 1
-        stretch, error = result.log_stretch[finite], result.rounding_error[finite].mean(0)
+            self._next = 1
+            return True
+        stretch = result.log_stretch[finite]
+        error = result.rounding_error[finite].mean(0).nan_to_num(nan=math.inf)
         if steps == 1:
             lost = (~result.resolved[finite] & stretch.isfinite()).any(0)
             self._hopeless = lost if self._hopeless is None else self._hopeless | lost

@@ -3,6 +3,7 @@
 Bases are ``[B, N, K]``: K tangent vectors of size N, as columns, for each of B sequences.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -106,6 +107,14 @@ def orthonormalize(basis: Tensor) -> Orthonormalization:
     )
 
 
+@lru_cache(maxsize=16)
+def _signs(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the random signs of the samples, ``[count, SAMPLES]``, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(2, (count, SAMPLES), generator=generator, device="cpu")
+    return (2 * signs - 1).to(device, dtype)
+
+
 def _condition(r: Tensor) -> Tensor:
     """Estimate ``|diag(|a_k|) R^-1 e_i|``, the condition of each column among those before it.
 
@@ -117,12 +126,13 @@ def _condition(r: Tensor) -> Tensor:
     Returns:
         ``[B, K]``, float64.
     """
-    generator = torch.Generator().manual_seed(0)
-    signs = 2 * torch.randint(2, (r.shape[-1], SAMPLES), generator=generator, device="cpu") - 1
+    if r.shape[-1] == 1:
+        return torch.ones(r.shape[:-1], dtype=torch.float64, device=r.device)
+    signs = _signs(r.shape[-1], r.dtype, r.device)
     # In units of the largest entry: squares would overflow above 1e19.
     unit = r.abs().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(r.dtype).tiny)
     lengths = torch.linalg.vector_norm(r / unit, dim=-2).unsqueeze(-1)
-    samples = torch.linalg.solve_triangular((r / unit).mT, lengths * signs.to(r), upper=False)
+    samples = torch.linalg.solve_triangular((r / unit).mT, lengths * signs, upper=False)
     return samples.double().square().mean(-1).sqrt()
 
 

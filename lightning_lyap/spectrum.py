@@ -92,7 +92,8 @@ def lyapunov_spectrum(
         target_stderr: Standard error to reach, nats per step. The sequences are then run in groups
             of 16, 16, 32, 64 and so on until the standard errors of all resolved exponents are no
             larger; the first group also stops short of the end once they are, after 256 counted
-            steps at the earliest. ``target_reached`` of the estimate says whether they are, or the
+            steps at the earliest. Log-stretches kept are those between the block ends that all
+            groups have in common. ``target_reached`` of the estimate says whether they are, or the
             sequences were exhausted. Default: all sequences are run, at once.
         keep_log_stretches: Whether to keep them, ``[M, B, K]``, for convergence curves.
         progress: Called with (steps done, steps in all) after every step.
@@ -120,6 +121,7 @@ def lyapunov_spectrum(
         Vogt, Puelma Touzel, Shlizerman, Lajoie, On Lyapunov Exponents for RNNs: Algorithms 1
         and 2. Benettin et al. (1980), Meccanica 15, 9-20.
     """
+    dynamics = getattr(dynamics, "_orig_mod", dynamics)  # of torch.compile
     check_settings(num_exponents, warmup_steps, orthonormalize_every, seed)
     if target_stderr is not None:
         check_range("target_stderr", target_stderr, 0.0, open_low=True)
@@ -213,7 +215,8 @@ def _warn_if_faulty(certificate: Certificate) -> None:
     if not certificate.passed:
         warnings.warn(
             f"The Lyapunov spectrum fails its certificate: {'; '.join(certificate.failures)}. "
-            "Don't trust it. A subclass with a forward pass of its own must be measured by a step "
+            "Don't trust it. A step must depend on x_t and its own sequence's state alone; a "
+            "subclass of torch's modules with another forward pass must be measured by a step "
             "function; anything else is an error of this package: please report it.",
             RuntimeWarning,
             stacklevel=4,

@@ -196,23 +196,35 @@ class TestLostColumns:
     def test_mapped_to_zero_they_cost_nothing(self, level: float) -> None:
         with_zero, without = auto(3), auto(2)
         stretch, error = [level, level - 2.0, -INF], [0.0, 1e-5, 0.0]
-        assert with_zero.accepts(2, block(stretch, error), True)
-        assert without.accepts(2, block(stretch[:2], error[:2]), True)
-        assert with_zero.propose() == without.propose() == longest(1.0, 1e-5, 2, 8, 0.5)
+        for steps in (1, 2):
+            assert with_zero.accepts(steps, block(stretch, error), True)
+            assert without.accepts(steps, block(stretch[:2], error[:2]), True)
+        assert with_zero.propose() == without.propose() > 2
+
+    def test_a_zero_that_no_single_step_has_made_is_an_underflow(self) -> None:
+        schedule = auto(2)
+        zero = block([0.0, -INF])
+        assert not schedule.accepts(8, zero, True)
+        assert schedule.propose() == 4
+        assert schedule.accepts(1, zero, True)
+        assert schedule.accepts(4, zero, True)
+        assert not schedule.accepts(4, block([-INF, -INF]), True)
 
     def test_all_mapped_to_zero(self) -> None:
         schedule = auto()
-        assert schedule.accepts(2, block([-INF, -INF]), True)
-        assert schedule.propose() == GROWTH * 2
+        assert schedule.accepts(1, block([-INF, -INF]), True)
+        assert schedule.propose() == GROWTH
 
 
 class TestNotFinite:
     @pytest.mark.parametrize("bad", [NAN, INF])
     def test_lost_sequences_have_no_say(self, bad: float) -> None:
         one, both = auto(), auto()
-        assert one.accepts(2, block([0.0, -2.0], [0.0, 1e-5]), True)
         stretch, error = [[0.0, -2.0], [0.0, bad]], [[0.0, 1e-5], [NAN, NAN]]
-        assert both.accepts(2, block(stretch, error), True)
+        assert not both.accepts(2, block(stretch, error), True)
+        for steps in (1, 2):
+            assert one.accepts(steps, block([0.0, -2.0], [0.0, 1e-5]), True)
+            assert both.accepts(steps, block(stretch, error), True)
         assert both.propose() == one.propose() > 2
 
     def test_without_any_other_the_block_is_halved_down_to_a_step(self) -> None:
@@ -397,3 +409,17 @@ def test_blocks_taken_back_leave_no_trace() -> None:
     assert calls == list(range(1, 81))
     assert_near(own.final_state, one.final_state, 0)
     assert_near(own.exponents[own.resolved].sum(), one.exponents[own.resolved].sum(), 1e-5)
+
+
+def test_blocks_in_which_a_sequence_overflows_or_underflows_are_taken_back() -> None:
+    """A calm drive makes blocks long; then one sequence grows, or all shrink, ten times as fast."""
+    calm, wild = torch.full((4, 150, 1), 1.01), torch.full((4, 150, 1), 1.01)
+    wild[3] = 10.0
+    for late in (wild, torch.full((4, 150, 1), 0.1)):
+        x = torch.cat([calm, late], dim=1)
+        settings: dict[str, Any] = {"initial_state": torch.zeros(4, 1)}
+        one = lyapunov_spectrum(lambda x, s: x * s, x, **settings)
+        auto = lyapunov_spectrum(lambda x, s: x * s, x, orthonormalize_every="auto", **settings)
+        assert bool(auto.valid.all())
+        torch.testing.assert_close(auto.exponents, one.exponents, atol=1e-4, rtol=0)
+        assert auto.certificate.num_factorizations < 150

@@ -1,5 +1,6 @@
 """Layers on top of each other: one dynamical system with a block lower-triangular Jacobian."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +121,24 @@ class StackedRecurrence:
     def derivative(self, drive: Tensor, state: State, vector: Tensor) -> Tensor:
         """Differentiate the states of `step` by `torch.func.jvp`; see `Certifiable`."""
         tangents = self.spread_tangent(vector, state)
-        return self.gather_tangent(jvp(lambda *s: self.step(drive, s)[0], state, tangents)[1])
+        return self.gather_tangent(self.move(drive, state, tangents))
+
+    def move(self, drive: Tensor, state: State, tangents: State) -> State:
+        """Push the tangents of a state through a step by automatic differentiation.
+
+        Args:
+            drive: As for `step`.
+            state: Each layer's tensors in turn.
+            tangents: Tensors like those of the state.
+
+        Returns:
+            Tensors like those of the state.
+        """
+        with warnings.catch_warnings():
+            # Torch's own, when it first loads its rules for forward mode.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            moved: State = jvp(lambda *s: self.step(drive, s)[0], state, tangents)[1]
+        return moved
 
     def log_abs_det(self, drive: Tensor, state: State) -> Tensor:
         """Add those of the layers, the diagonal blocks; see `Certifiable`."""

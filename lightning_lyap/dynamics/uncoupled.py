@@ -5,7 +5,6 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.func import jvp
 
 from lightning_lyap.dynamics.base import Dynamics, State, TangentMap, stack_rows
 from lightning_lyap.dynamics.stacked import StackedRecurrence
@@ -82,7 +81,7 @@ class UncoupledLayers:
             size = part.shape[1]
             alone[:, k * size : (k + 1) * size] = part
             tangents = self.stack.spread_tangent(alone, state)
-            moved = jvp(lambda *s: self.stack.step(drive, s)[0], state, tangents)[1]
+            moved = self.stack.move(drive, state, tangents)
             blocks.append(self.stack.gather_tangent(moved)[:, k * size : (k + 1) * size])
         return torch.cat(blocks, dim=-1)
 
