@@ -183,15 +183,15 @@ class Trajectories:
             moved: Their indices, or None for all.
         """
 
-        def everywhere(part: Tensor, rest: Tensor) -> Tensor:
-            return part if moved is None else rest.index_copy(0, moved, part)
+        def everywhere(part: Tensor, rest: float) -> Tensor:
+            if moved is None:
+                return part
+            return part.new_full(self.sums.shape, rest).index_copy(0, moved, part)
 
-        zeros = torch.zeros_like(self.sums)
-        log_stretch = everywhere(result.log_stretch, zeros)
+        log_stretch = everywhere(result.log_stretch, 0)
         self.sums = self.sums + log_stretch
-        self.rounding = self.rounding + everywhere(result.rounding_error, zeros)
-        all_well = torch.ones_like(self.resolved)
-        self.resolved = self.resolved & everywhere(result.resolved, all_well)
+        self.rounding = self.rounding + everywhere(result.rounding_error, 0)
+        self.resolved = self.resolved & everywhere(result.resolved, True)
         self.block_ends.append(self._done - self._warmup_steps)
         self.bins.add(log_stretch, self.block_ends[-1])
         if self._keep:
