@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from conf.schema import register
 from lightning_lyap import LyapunovSpectrumCallback, __version__
 from lightning_lyap.reporting import LossRecorder, format_table, results_table
+from lightning_lyap.trainer_facts import run_folder as folder_of
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
     model: pl.LightningModule = instantiate(cfg.model, **sizes(datamodule))
     name = f"{cfg.task.name}-{datamodule.resolved_source}"
-    loggers = [instantiate(node, name=name) for node in cfg.logger.values()]
+    loggers = [build_logger(node, name) for node in cfg.logger.values()]
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.resume)
 
@@ -84,6 +85,19 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         "spectra": spectra,
         "losses": losses,
     }
+
+
+def build_logger(node: DictConfig, name: str) -> Any:
+    """Build a logger with the run's name, which MLflow's calls ``run_name``.
+
+    Args:
+        node: Its configuration.
+        name: The run's name.
+
+    Returns:
+        The logger.
+    """
+    return instantiate(node, **{"run_name" if "run_name" in node else "name": name})
 
 
 def sizes(datamodule: pl.LightningDataModule) -> dict[str, int]:
@@ -139,6 +153,8 @@ def log_hyperparameters(
         else:
             logger.log_hyperparams(params)
         logger.finalize("success")
+        if isinstance(logger, pl.loggers.WandbLogger):
+            logger.experiment.finish()  # or the next run of a sweep would go on with this one
 
 
 def report(cfg: DictConfig, result: dict[str, Any]) -> str:
@@ -170,7 +186,7 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
             "",
             f"lowest validation loss {best:.4f}: {trainer.checkpoint_callback.best_model_path}",
         ]
-    folder = Path(trainer.log_dir or trainer.default_root_dir) / spectra.name
+    folder = folder_of(trainer) / spectra.name
     lines += [f"{path.name}: {path}" for path in sorted(folder.rglob("*.*"))]
     if any(isinstance(logger, pl.loggers.TensorBoardLogger) for logger in trainer.loggers):
         run = shlex.quote(HydraConfig.get().runtime.output_dir)

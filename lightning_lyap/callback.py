@@ -1,9 +1,8 @@
 """The callback: when to measure, what to measure on, and what to log."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
@@ -11,10 +10,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from lightning_lyap.checks import check_count
-from lightning_lyap.driving import SequenceSource
+from lightning_lyap.driving import BrokenSource, SequenceSource
 from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.estimate import SpectrumEstimate
-from lightning_lyap.finding import find_recurrent_modules
+from lightning_lyap.failures import OnError, describe, release
+from lightning_lyap.finding import split_recurrent_modules
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.interval import Interval
@@ -137,7 +137,7 @@ class LyapunovSpectrumCallback(Callback):
         modules: Sequence[str] | str | None = None,
         figures: bool = True,
         save: bool = True,
-        on_error: Literal["warn", "raise"] = "warn",
+        on_error: OnError = "warn",
         name: str = "lyapunov",
     ) -> None:
         self.settings = ProbeSettings(
@@ -151,20 +151,18 @@ class LyapunovSpectrumCallback(Callback):
             dtype,
         )
         check_count("every_n_validations", every_n_validations, 1)
-        if on_error not in ("warn", "raise"):
-            raise ValueError(f"Expected `on_error` to be 'warn' or 'raise', but got {on_error!r}.")
         self.every_n_validations = every_n_validations
         self.before_training = before_training
         names = (modules,) if isinstance(modules, str) else modules
         self.modules = None if names is None else tuple(names)
-        self.on_error = on_error
         self.name = name
-        self._reporter = SpectrumReporter(name, self.settings.as_dict(), figures, save)
+        self._reporter = SpectrumReporter(name, self.settings.as_dict(), figures, save, on_error)
         self._validations = 0
         self._validations_since = 0
         self._last: dict[str, float] = {}
         self._goes_on = False
         self._found: dict[str, nn.Module] = {}
+        self._unsupported: dict[str, str] = {}
         self._source: SequenceSource | None = None
         self._due = False
         self._measured: dict[str, Measurement] | None = None
@@ -187,6 +185,11 @@ class LyapunovSpectrumCallback(Callback):
     def histories(self) -> dict[str, SpectrumHistory]:
         """The spectra of the run so far, a history for each module by its name."""
         return self._reporter.histories
+
+    @property
+    def on_error(self) -> OnError:
+        """What happens when something fails, as given."""
+        return self._reporter.on_error
 
     @property
     def state_key(self) -> str:
@@ -218,9 +221,10 @@ class LyapunovSpectrumCallback(Callback):
         source = self._prepare(trainer, pl_module)
         if self._is_before_training(trainer) and source.is_ready:
             self._measure(trainer, pl_module)
-            values = self._publish(trainer, epoch=0.0)
+            self._last = values = self._publish(trainer, epoch=0.0)
             for logger in trainer.loggers if values else ():
-                logger.log_metrics(values, step=logging_step(trainer))
+                with self._reporter.guard(trainer, self._found, "logging"):
+                    logger.log_metrics(values, step=logging_step(trainer))
         elif self._is_before_training(trainer) and trainer.enable_validation:
             rank_zero_info(
                 "No Lyapunov spectrum before training: the sanity check that would show what the "
@@ -267,11 +271,8 @@ class LyapunovSpectrumCallback(Callback):
             self._prepare(trainer, pl_module).pause()
         elif self._due:
             self._finish(trainer, pl_module)
-        elif self._last.keys() - trainer.callback_metrics.keys():
-            # After a resumption monitors find the last values, as in the uninterrupted run; logging
-            # them would write them again.
-            last = {key: torch.tensor(value) for key, value in self._last.items()}
-            trainer.callback_metrics.update(last)
+        else:
+            self._recall(trainer)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch the modules if their inputs are needed."""
@@ -309,6 +310,7 @@ class LyapunovSpectrumCallback(Callback):
         if self._source is not None:
             self._source.stop()
         self._found, self._source, self._measured, self._due = {}, None, None, False
+        self._unsupported = {}
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> SequenceSource:
         """Find the recurrent modules and their sequences, once a run.
@@ -321,17 +323,26 @@ class LyapunovSpectrumCallback(Callback):
             Where the sequences come from.
 
         Raises:
-            TypeError: If the DataModule offers something else than a batch.
             ValueError: If there is no recurrent module, or one without known layers where they are
                 asked for, or there are too few sequences.
+            Exception: If errors are to be raised, also if a module has no spectrum, and whatever
+                the DataModule raises.
         """
         if self._source is None:
             settings = self.settings
-            self._found = find_recurrent_modules(pl_module, self.modules)
+            self._found, self._unsupported = split_recurrent_modules(pl_module, self.modules)
+            self._reporter.refuse(self._unsupported)
             check_modules(self._found, settings)
-            self._source = SequenceSource(
-                trainer, self._found, settings.num_sequences, settings.window
-            )
+            try:
+                self._source = SequenceSource(
+                    trainer, self._found, settings.num_sequences, settings.window
+                )
+            except Exception as error:
+                # A ValueError says that the settings ask for more than there is.
+                if self.on_error == "raise" or isinstance(error, ValueError):
+                    raise
+                self._source = BrokenSource(describe(error, "asking the DataModule"))
+                release(error)
             self._reporter.open(trainer)
         return self._source
 
@@ -363,6 +374,7 @@ class LyapunovSpectrumCallback(Callback):
         """
         start = time.perf_counter()
         self._measured = {}
+        self._reporter.count_unsupported(trainer, self._unsupported)
         estimates: dict[str, tuple[SpectrumEstimate, float]] = {}
         failure: Exception | None = None
         source = self._prepare(trainer, pl_module)
@@ -370,36 +382,22 @@ class LyapunovSpectrumCallback(Callback):
         with preserved_generators(), torch.no_grad(), spectrum_progress(shown) as progress:
             try:
                 sequences = source.take(trainer, pl_module)
-                estimates = estimate_spectra(self._found, sequences, self.settings, progress)
+                estimates = estimate_spectra(
+                    self._found, sequences, self.settings, progress, quiet=True
+                )
             except Exception as error:
                 failure = error
         all_well = trainer.strategy.reduce_boolean_decision(failure is None, all=True)
-        with self._guard(trainer, "measuring"), torch.no_grad():
-            if not all_well:
-                raise failure or RuntimeError("it failed in another process")
+        with self._reporter.guard(trainer, self._found, "measuring"), torch.no_grad():
+            try:
+                if not all_well:
+                    raise failure or RuntimeError("it failed in another process")
+            finally:
+                failure = None  # holds this frame, and so all that the estimator held
             self._measured = combine_processes(self._found, estimates, self.settings)
-            self._check_certificates(trainer, self._measured)
+            self._reporter.examine(trainer, self._measured)
         source.stop()
         self._seconds = time.perf_counter() - start
-
-    def _check_certificates(self, trainer: Trainer, measured: dict[str, Measurement]) -> None:
-        """Record spectra that fail their certificate; all processes agree on which.
-
-        Args:
-            trainer: The Trainer.
-            measured: Measurements by module.
-
-        Raises:
-            RuntimeError: If one fails and errors are to be raised.
-        """
-        for name, measurement in measured.items():
-            if measurement.fault is None:
-                continue
-            if self.on_error == "raise":
-                raise RuntimeError(
-                    f"The Lyapunov spectrum of {name!r} fails its certificate: {measurement.fault}."
-                )
-            self._reporter.uncertified(trainer, name, measurement.fault)
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what was measured in the validation or test that ends.
@@ -411,11 +409,25 @@ class LyapunovSpectrumCallback(Callback):
         if self._measured is None:
             self._measure(trainer, pl_module)
         values = self._publish(trainer, completed_epochs(trainer))
-        if values:
+        with self._reporter.guard(trainer, self._found, "logging"):
             pl_module.log_dict(values, batch_size=1, sync_dist=trainer.world_size > 1)
-            if is_fitting(trainer):
-                self._last = values
+        if is_fitting(trainer):
+            self._last = self._last | values
+            if self._last.keys() - values.keys():
+                self._recall(trainer)
         self._restart_clock()
+
+    def _recall(self, trainer: Trainer) -> None:
+        """Let monitors find the last value of a key that was not logged in this run of the Trainer.
+
+        After a resumption they then act as in the uninterrupted run, and a measurement that fails
+        leaves what was measured before. Logging these values would write them again.
+
+        Args:
+            trainer: The Trainer.
+        """
+        for key in self._last.keys() - trainer.callback_metrics.keys():
+            trainer.callback_metrics[key] = torch.tensor(self._last[key])
 
     def _restart_clock(self) -> None:
         """Begin to count the time, and the validations, until the next measurement."""
@@ -436,32 +448,15 @@ class LyapunovSpectrumCallback(Callback):
         measured, self._measured = self._measured or {}, None
         infixes = {name: f"{name}/" if len(self._found) > 1 else "" for name in measured}
         for name, measurement in measured.items():
-            with self._guard(trainer, "publishing"):
+            with self._reporter.guard(trainer, [name], "logging"):
                 self._reporter.show(trainer, epoch, name, infixes[name], measurement)
-        if not measured:
-            return {}
-        seconds = self._seconds + time.perf_counter() - start
         # The first measurement, and one after a resumption, come sooner: their cost is no rule.
         regular = self._validations_since == self.every_n_validations
         every = self.every_n_validations if is_fitting(trainer) and regular else None
-        scalars = self._reporter.scalars(measured, infixes)
-        return scalars | self._reporter.cost(seconds, every)
-
-    @contextmanager
-    def _guard(self, trainer: Trainer, doing: str) -> Iterator[None]:
-        """Keep an error of ours from ending the user's training, unless asked to.
-
-        Args:
-            trainer: The Trainer.
-            doing: What is being done.
-
-        Yields:
-            None.
-        """
-        try:
-            yield
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            message = f"{type(error).__name__} while {doing}: {error}"
-            self._reporter.failed(trainer, self._found, message)
+        values: dict[str, float] = {}
+        with self._reporter.guard(trainer, measured, "logging"):
+            values = self._reporter.scalars(measured, infixes)
+        if values:
+            seconds = self._seconds + time.perf_counter() - start
+            values |= self._reporter.cost(seconds, every)
+        return values

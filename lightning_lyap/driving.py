@@ -99,6 +99,41 @@ class SequenceSource:
         return recorder.sequences()
 
 
+class BrokenSource(SequenceSource):
+    """Stands for windows that a DataModule failed to offer: there is nothing to measure on.
+
+    Args:
+        message: What went wrong.
+    """
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+        self._watcher = None
+
+    @property
+    def is_ready(self) -> bool:
+        """True: that nothing can be measured is known already."""
+        return True
+
+    def watch(self) -> None:
+        """Watch nothing: other sequences than the DataModule's were not asked for."""
+
+    def take(self, trainer: Trainer, module: LightningModule) -> dict[str, DrivingSequences]:
+        """Say what went wrong.
+
+        Args:
+            trainer: The Trainer.
+            module: The LightningModule.
+
+        Raises:
+            RuntimeError: Always.
+        """
+        raise RuntimeError(
+            "Expected `lyapunov_sequences` of the DataModule to return windows, but it failed when "
+            f"the run began: {self._message}"
+        )
+
+
 def _tensors(batch: Tensor | Sequence[Tensor], num_sequences: int) -> tuple[Tensor, ...]:
     """Turn what a DataModule offers into the arguments of ``forward``.
 

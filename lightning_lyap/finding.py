@@ -32,28 +32,65 @@ def find_recurrent_modules(
         >>> list(find_recurrent_modules(nn.Sequential(nn.GRUCell(2, 3), nn.GRU(3, 4))))
         ['0', '1']
     """
+    supported, unsupported = split_recurrent_modules(root, names)
+    for reason in unsupported.values():
+        warnings.warn(reason, stacklevel=2)
+    if not supported:
+        raise ValueError(_nothing_found(root, f"only {sorted(unsupported)} (bidirectional)"))
+    return supported
+
+
+def split_recurrent_modules(
+    root: nn.Module, names: Iterable[str] | None = None
+) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Find the recurrent modules inside a module, and tell those apart that have no spectrum.
+
+    Args:
+        root: Any module.
+        names: See `find_recurrent_modules`.
+
+    Returns:
+        The modules that have a spectrum by name, and the reason why not by the name of each that
+        has none; the latter only where no names are given.
+
+    Raises:
+        ValueError: If there is no recurrent module of either kind, a name is not among them, or a
+            chosen one has no spectrum.
+    """
     found: dict[str, nn.Module] = {}
     for path, module in _walk(root, "", set()):
         name = ".".join(part for part in path.split(".") if part != COMPILED)
         found[name or type(module).__name__.lower()] = module
     if names is not None:
-        return _choose(found, names)
+        return _choose(found, names), {}
+    if not found:
+        raise ValueError(_nothing_found(root, "none"))
     supported = {name: module for name, module in found.items() if not _is_bidirectional(module)}
-    for name in found.keys() - supported.keys():
-        warnings.warn(
-            f"No Lyapunov spectrum for {name!r}: a bidirectional module is no causal dynamical "
-            "system.",
-            stacklevel=2,
-        )
-    if not supported:
-        raise ValueError(
-            "Expected at least one torch.nn.RNN, GRU or LSTM that runs forward in time, or a cell "
-            f"of these, or a module of a registered type, inside {type(root).__name__}, but got "
-            + (f"only {sorted(found)} (bidirectional). " if found else "none. ")
-            + "Make the recurrence a submodule (self.rnn = nn.LSTM(...)), register its type by "
-            "`register_recurrence`, or leave this out."
-        )
-    return supported
+    unsupported = {
+        name: f"No Lyapunov spectrum for {name!r}: a bidirectional module is no causal dynamical "
+        "system."
+        for name in found
+        if name not in supported
+    }
+    return supported, unsupported
+
+
+def _nothing_found(root: nn.Module, got: str) -> str:
+    """Say what to do about a network without a recurrent module that has a spectrum.
+
+    Args:
+        root: The network.
+        got: What it has instead.
+
+    Returns:
+        Text.
+    """
+    return (
+        "Expected at least one torch.nn.RNN, GRU or LSTM that runs forward in time, or a cell "
+        f"of these, or a module of a registered type, inside {type(root).__name__}, but got "
+        f"{got}. Make the recurrence a submodule (self.rnn = nn.LSTM(...)), register its type by "
+        "`register_recurrence`, or leave this out."
+    )
 
 
 def _walk(module: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:

@@ -107,6 +107,16 @@ class Measurement:
     certified: bool = True
 
     @property
+    def is_lost(self) -> bool:
+        """Whether no sequence of any process stayed finite, so that there is no spectrum."""
+        return self.spectrum.num_sequences == 0
+
+    @property
+    def num_lost(self) -> int:
+        """How many sequences of this process did not stay finite."""
+        return 0 if self.estimate is None else int((~self.estimate.valid).sum())
+
+    @property
     def fault(self) -> str | None:
         """Which checks of the certificate failed in this process; None if all is well."""
         if self.certified:
@@ -141,6 +151,7 @@ def estimate_spectra(
     sequences: Mapping[str, DrivingSequences],
     settings: ProbeSettings,
     progress: Callable[[str, int, int], None] | None = None,
+    quiet: bool = False,
 ) -> dict[str, tuple[SpectrumEstimate, float]]:
     """Estimate the spectrum of each module on this process's sequences, without communication.
 
@@ -152,6 +163,7 @@ def estimate_spectra(
         sequences: What drives each of them in this process; none for a module without.
         settings: How to measure; K is at most the size of each module.
         progress: Called with (module's name, steps done, steps in all).
+        quiet: Whether to leave it to the caller to say that sequences did not stay finite.
 
     Returns:
         An estimate, with its log-stretches, and its wall time for each module that has sequences.
@@ -167,6 +179,8 @@ def estimate_spectra(
         size = _system(modules[name], driving.initial_state, settings).tangent_size
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The Lyapunov spectrum fails its certificate")
+            if quiet:
+                warnings.filterwarnings("ignore", r"\d+ of \d+ sequences did not stay finite")
             estimate = lyapunov_spectrum(
                 modules[name],
                 driving.inputs,

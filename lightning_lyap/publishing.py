@@ -1,7 +1,4 @@
-"""Sends what a measurement shows to the loggers and to files; knows no mathematics.
-
-Lightning has no common call for figures or histograms, so loggers are asked what they can do.
-"""
+"""Sends what a measurement shows to the loggers and to files; knows no mathematics."""
 
 import math
 from collections.abc import Sequence
@@ -13,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_lyap.history import SpectrumHistory
+from lightning_lyap.loggers import histogram_way, image_way
 from lightning_lyap.plotting import (
     plot_convergence,
     plot_spectrum,
@@ -64,7 +62,7 @@ def split_finite(values: dict[str, float]) -> tuple[dict[str, float], list[str]]
 
 
 def log_histogram(loggers: Sequence[Any], tag: str, values: Tensor, step: int) -> None:
-    """Send the finite values to every logger that takes histograms as TensorBoard's does.
+    """Send the finite values to every logger that takes histograms.
 
     Args:
         loggers: Lightning loggers.
@@ -74,8 +72,9 @@ def log_histogram(loggers: Sequence[Any], tag: str, values: Tensor, step: int) -
     """
     finite = values[values.isfinite()]
     for logger in loggers:
-        if finite.numel() and hasattr(logger.experiment, "add_histogram"):
-            logger.experiment.add_histogram(tag, finite, step)
+        send = histogram_way(logger)
+        if finite.numel() and send is not None:
+            send(tag, finite, step)
 
 
 def log_image(loggers: Sequence[Any], tag: str, image: NDArray[np.uint8], step: int) -> None:
@@ -88,10 +87,9 @@ def log_image(loggers: Sequence[Any], tag: str, image: NDArray[np.uint8], step: 
         step: Step of the logger.
     """
     for logger in loggers:
-        if hasattr(logger.experiment, "add_image"):
-            logger.experiment.add_image(tag, image, step, dataformats="HWC")
-        elif hasattr(logger, "log_image"):
-            logger.log_image(tag, [image], step=step)
+        send = image_way(logger)
+        if send is not None:
+            send(tag, image, step)
 
 
 def draw_figures(

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_utilities.core.rank_zero import rank_zero_warn
+import numpy as np
+from lightning_utilities.core.rank_zero import rank_zero_info
+from numpy.typing import NDArray
 from pytorch_lightning import Trainer
 
-from lightning_lyap.history import SpectrumHistory
+from lightning_lyap.failures import OnError
+from lightning_lyap.ledger import Ledger
+from lightning_lyap.loggers import scalars_alone
 from lightning_lyap.pacing import Pace, advice
 from lightning_lyap.probe import Measurement
 from lightning_lyap.publishing import (
@@ -19,15 +23,15 @@ from lightning_lyap.publishing import (
     write_files,
 )
 from lightning_lyap.trainer_facts import (
-    completed_epochs,
     is_fitting,
     logging_step,
+    run_folder,
     running,
     writes_files,
 )
 
 
-class SpectrumReporter:
+class SpectrumReporter(Ledger):
     """Reports the measurements of one callback.
 
     Args:
@@ -35,40 +39,29 @@ class SpectrumReporter:
         settings: How spectra are measured, plain numbers and text.
         figures: Whether to draw figures.
         save: Whether to write files.
+        on_error: See `Ledger`.
 
     Attributes:
-        histories: The spectra of each module so far.
         pace: The clock between measurements.
+
+    Raises:
+        ValueError: If ``on_error`` is another word.
     """
 
-    def __init__(self, name: str, settings: dict[str, Any], figures: bool, save: bool) -> None:
-        self.histories: dict[str, SpectrumHistory] = {}
+    def __init__(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        figures: bool,
+        save: bool,
+        on_error: OnError = "warn",
+    ) -> None:
+        super().__init__(settings, on_error)
         self.pace = Pace()
         self._name = name
-        self._settings = settings
         self._figures = figures
         self._save = save
         self._folder: Path | None = None
-        self._warned: set[str] = set()
-
-    def load(self, states: Mapping[str, dict[str, Any]]) -> None:
-        """Go on with the histories of a checkpoint.
-
-        Args:
-            states: What `SpectrumHistory.state_dict` returned, by module.
-        """
-        self.histories.clear()
-        for module, state in states.items():
-            history = self.history(module)
-            expected = history.settings
-            history.load_state_dict(state)
-            if history.settings != expected:
-                self.warn_once(
-                    "settings",
-                    f"The spectra of {module!r} in the checkpoint were measured with "
-                    f"{history.settings}, those to come will be with {expected}: one history will "
-                    "hold both.",
-                )
 
     def open(self, trainer: Trainer) -> None:
         """Ask where files go; every process must ask.
@@ -78,7 +71,10 @@ class SpectrumReporter:
         """
         self._folder = None
         if self._save and writes_files(trainer):
-            self._folder = Path(trainer.log_dir or trainer.default_root_dir) / self._name
+            self._folder = run_folder(trainer) / self._name
+        if is_fitting(trainer):
+            with self.guard(trainer, (), "logging"):
+                self._name_loggers_of_scalars(trainer)
 
     def show(
         self, trainer: Trainer, epoch: float, module: str, infix: str, measurement: Measurement
@@ -98,20 +94,25 @@ class SpectrumReporter:
             history.append(epoch, step, measurement.spectrum, measurement.seconds)
         if not trainer.is_global_zero:
             return
-        log_histogram(trainer.loggers, f"{tag}exponents", measurement.spectrum.exponents, step)
-        images = {}
-        if self._figures:
+        images: dict[str, NDArray[np.uint8]] = {}
+        with self.guard(trainer, [module], "drawing"):
             when = f"epoch {epoch:g}" if fitting else f"trainer.{running(trainer)}"
-            images = draw_figures(measurement, history, when)
-            for kind, image in images.items():
-                log_image(trainer.loggers, f"{tag}{kind}", image, step)
+            images = draw_figures(measurement, history, when) if self._figures else {}
+        for logger in trainer.loggers:
+            with self.guard(trainer, [module], "logging"):
+                log_histogram([logger], f"{tag}exponents", measurement.spectrum.exponents, step)
+                for kind, image in images.items():
+                    log_image([logger], f"{tag}{kind}", image, step)
         if self._folder is not None and fitting:
-            write_files(self._folder / infix, history, images)
+            with self.guard(trainer, [module], "saving"):
+                write_files(self._folder / infix, history, images)
 
     def scalars(
         self, measured: Mapping[str, Measurement], infixes: Mapping[str, str]
     ) -> dict[str, float]:
         """Return the statistics of all modules by key; those not finite are left out.
+
+        A module none of whose sequences stayed finite has none.
 
         Args:
             measured: Measurements by module.
@@ -122,6 +123,8 @@ class SpectrumReporter:
         """
         values: dict[str, float] = {}
         for module, measurement in measured.items():
+            if measurement.is_lost:  # counts of NaN are no numbers to show
+                continue
             values |= scalars(f"{self._name}/{infixes[module]}", measurement)
         finite, lost = split_finite(values)
         if lost:
@@ -150,62 +153,18 @@ class SpectrumReporter:
             self.warn_once("slow", advice(seconds, fraction, every))
         return values
 
-    def failed(self, trainer: Trainer, modules: Mapping[str, Any], message: str) -> None:
-        """Count a failure in the histories and warn about the first.
+    def _name_loggers_of_scalars(self, trainer: Trainer) -> None:
+        """Say once which loggers take scalars alone, and where the rest is.
 
         Args:
             trainer: The Trainer.
-            modules: The modules concerned.
-            message: What went wrong.
         """
-        for module in modules:
-            step = logging_step(trainer)
-            self.history(module).record_failure(completed_epochs(trainer), step, message)
-        self.warn_once(
-            "failed",
-            f"No complete Lyapunov spectrum from this validation: {message.rstrip('.')}. Training "
-            "goes on; the history counts each failure. Use on_error='raise' to stop instead.",
+        names = scalars_alone(trainer.loggers)
+        if not names or "scalars alone" in self._warned:
+            return
+        self._warned.add("scalars alone")
+        where = "not kept" if self._folder is None else f"files in {self._folder}"
+        rank_zero_info(
+            f"{' and '.join(names)}: Lyapunov exponents as scalars alone; spectra and figures are "
+            f"{where}."
         )
-
-    def uncertified(self, trainer: Trainer, module: str, fault: str) -> None:
-        """Record a spectrum that fails its certificate and warn about the first.
-
-        Args:
-            trainer: The Trainer.
-            module: The module's name.
-            fault: Which checks failed.
-        """
-        message = f"fails its certificate: {fault}"
-        step = logging_step(trainer)
-        self.history(module).record_failure(completed_epochs(trainer), step, message)
-        self.warn_once(
-            "certificate",
-            f"The Lyapunov spectrum of {module!r} {message}. Don't trust it: `certified` is logged "
-            "as 0, the history records each failure. A subclass of torch's modules with a forward "
-            "pass of its own must be known by `register_recurrence`; anything else is an error of "
-            "lightning_lyap: please report it. Use on_error='raise' to stop instead.",
-        )
-
-    def history(self, module: str) -> SpectrumHistory:
-        """Return the history of a module, a new one at first.
-
-        Args:
-            module: The module's name.
-
-        Returns:
-            Its history.
-        """
-        if module not in self.histories:
-            self.histories[module] = SpectrumHistory(self._settings | {"module": module})
-        return self.histories[module]
-
-    def warn_once(self, key: str, message: str | None) -> None:
-        """Warn on rank zero, once for each key.
-
-        Args:
-            key: What counts as the same warning.
-            message: What to say; None says nothing.
-        """
-        if message is not None and key not in self._warned:
-            self._warned.add(key)
-            rank_zero_warn(message)

@@ -8,7 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.losses import LOSS_FILE, save_losses
-from lightning_lyap.trainer_facts import writes_files
+from lightning_lyap.trainer_facts import run_folder, writes_files
 
 COLUMNS = {
     "epoch": "epoch",
@@ -39,7 +39,7 @@ class LossRecorder(Callback):
         """Ask where the file goes; every process must ask."""
         self._path = None
         if writes_files(trainer):
-            self._path = Path(trainer.log_dir or trainer.default_root_dir) / LOSS_FILE
+            self._path = run_folder(trainer) / LOSS_FILE
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the losses of the epoch that ends, and write them."""

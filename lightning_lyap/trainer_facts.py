@@ -1,6 +1,8 @@
 """Facts read off a Trainer that it has no public name for, each in one place."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.trainer.states import TrainerFn
@@ -65,3 +67,27 @@ def is_last_batch(num_batches: Sequence[int | float], batch_idx: int, dataloader
 def writes_files(trainer: Trainer) -> bool:
     """Tell whether a run is meant to leave files: not in the Trainer's fast_dev_run."""
     return not getattr(trainer, "fast_dev_run", False)
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Return the folder for the files of a run; every process must ask.
+
+    The ``log_dir`` of the first logger, if it has one of its own for each run (TensorBoard's, CSV);
+    else, as for Lightning's checkpoints, one by the logger's name and version, so that the runs of
+    one ``save_dir`` (Weights & Biases', MLflow's) keep apart.
+
+    Args:
+        trainer: The Trainer.
+
+    Returns:
+        The folder.
+    """
+    root = Path(trainer.log_dir or trainer.default_root_dir)
+    logger: Any = next(iter(trainer.loggers), None)
+    own = getattr(logger, "log_dir", None)
+    if isinstance(own, str):
+        return Path(trainer.strategy.broadcast(own))
+    if not hasattr(logger, "name") or not hasattr(logger, "version"):
+        return root
+    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+    return Path(trainer.strategy.broadcast(str(root / str(logger.name) / version)))

@@ -56,6 +56,8 @@ SIGHT = {
     "loops": {"dynamics", "recordings"},
     "history": MATHEMATICS | {"plotting", "_version"},
     "modes": set[str](),
+    "failures": set[str](),
+    "loggers": set[str](),
     "network_spectra": MATHEMATICS | {"capture", "finding", "generators", "modes", "recordings"},
     "spectrum_text": MATHEMATICS,
     "correlation": {"checks"},
@@ -69,7 +71,7 @@ SIGHT = {
     "__main__": set[str](),
 }
 DRAWING = {"plotting", "comparing_plots"}
-OPTIONAL = {"matplotlib", "mpl_toolkits", "tensorboard", "hydra", "omegaconf", "pooch"}
+OPTIONAL = {"matplotlib", "mpl_toolkits", "tensorboard", "hydra", "omegaconf", "pooch", "wandb"}
 HEAVY = ("pytorch_lightning", "lightning", "torchmetrics", "matplotlib", "hydra", "tensorboard")
 
 
