@@ -150,6 +150,9 @@ def log_hyperparameters(
     for logger in trainer.loggers:
         if isinstance(logger, pl.loggers.TensorBoardLogger):
             logger.log_hyperparams(params, chosen, step=trainer.global_step)
+        elif isinstance(logger, pl.loggers.MLFlowLogger):
+            # It takes one value of a name alone, and Lightning gave it those of model and data.
+            logger.log_hyperparams({f"run/{name}": value for name, value in params.items()})
         else:
             logger.log_hyperparams(params)
         logger.finalize("success")

@@ -1,0 +1,128 @@
+"""Memory that runs out inside the estimator, for real where that can be provoked."""
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_lyap import (
+    LyapunovSpectrumCallback,
+    register_recurrence,
+    unregister_recurrence,
+)
+from lightning_lyap.failures import LESS_MEMORY, ran_out_of_memory, release
+from tests.faults.runs import Loop, Outcome, outcome, strict, train
+
+
+def tensor_too_large() -> None:
+    torch.empty(1 << 48, dtype=torch.uint8)
+
+
+def array_too_large() -> None:
+    np.empty(1 << 60, dtype=np.uint8)
+
+
+def device_full() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+class Greedy(nn.Module):
+    """A cell that holds a large tensor while the estimator steps it, and then wants too much."""
+
+    ask: Callable[[], None]
+    times = 0
+    held: list["weakref.ref[Tensor]"]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs = nn.Linear(3, 6)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return torch.tanh(self.inputs(x) + h / 2)
+
+
+def greedy_step(cell: Greedy) -> Callable[[Tensor, Tensor], Tensor]:
+    def step(x: Tensor, h: Tensor) -> Tensor:
+        if Greedy.times > 0:
+            Greedy.times -= 1
+            large = torch.zeros(1000)
+            Greedy.held.append(weakref.ref(large))
+            Greedy.ask()
+        return cell(x, h)
+
+    return step
+
+
+class GreedyLoop(Loop):
+    cell = Greedy
+
+
+@pytest.fixture(params=[tensor_too_large, array_too_large, device_full])
+def _too_little_memory(request: Any) -> Iterator[None]:
+    register_recurrence(
+        Greedy, step=greedy_step, initial_state=lambda cell, size: torch.zeros(size, 6)
+    )
+    Greedy.ask, Greedy.times, Greedy.held = staticmethod(request.param), 2, []
+    yield
+    unregister_recurrence(Greedy)
+
+
+@pytest.mark.usefixtures("_too_little_memory")
+def test_one_warning_names_the_remedy_and_later_measurements_go_on(tmp_path: Path) -> None:
+    run = outcome(tmp_path, network=GreedyLoop)
+    (said,) = run.said
+    assert LESS_MEMORY in said
+    assert "Training goes on" in said
+    assert [failure["epoch"] for failure in run.history.failures] == [0.0, 1.0]
+    assert run.history.epochs == [2.0, 3.0]
+
+
+@pytest.mark.usefixtures("_too_little_memory")
+def test_it_raises_if_asked_to(tmp_path: Path) -> None:
+    with pytest.raises((MemoryError, RuntimeError)) as caught:
+        train(tmp_path, strict(), network=GreedyLoop)
+    assert ran_out_of_memory(caught.value)
+
+
+@pytest.mark.usefixtures("_too_little_memory")
+def test_a_failed_measurement_holds_no_tensors(tmp_path: Path) -> None:
+    """Not in the frames of a traceback either: no garbage collection is needed."""
+    callback = LyapunovSpectrumCallback(figures=False, save=False)
+    kept: list[bool] = []
+
+    class Looking(GreedyLoop):
+        def on_train_epoch_start(self) -> None:
+            kept.extend(one() is not None for one in Greedy.held)
+
+    gc.collect()
+    gc.disable()
+    try:
+        run: Outcome = outcome(tmp_path, callback=callback, network=Looking)
+    finally:
+        gc.enable()
+    assert len(run.history.failures) == 2
+    assert kept
+    assert not any(kept)
+
+
+def test_an_error_behind_another_is_seen_and_let_go() -> None:
+    def no_forward_pass() -> None:
+        try:
+            tensor_too_large()
+        except RuntimeError as error:
+            raise ValueError("no forward pass") from error
+
+    with pytest.raises(ValueError, match="no forward pass") as caught:
+        no_forward_pass()
+    error = caught.value
+    assert ran_out_of_memory(error)
+    release(error)
+    assert error.__cause__ is not None
+    assert error.__traceback__ is error.__cause__.__traceback__ is None
+    assert not ran_out_of_memory(RuntimeError("something else"))
