@@ -108,18 +108,23 @@ class LyapunovSpectrumCallback(Callback):
         modules: Names of the modules to measure, as in ``named_modules()``. Default: all.
         figures: Whether to draw figures (needs matplotlib; without it there are none).
         save: Whether to write ``spectra.npz`` and PNGs to the log folder.
-        on_error: ``"warn"``: a failed measurement is counted in the history, the first is warned
-            about, training goes on (a monitor of a key that was never logged, because the first
-            measurement failed, ends it nevertheless). A spectrum that fails its certificate is
-            counted and warned about in the same way, and logged. ``"raise"``: both stop training.
+        on_error: ``"warn"``: what fails is counted in ``histories[MODULE].failures``, the first of
+            its kind is warned about, and training goes on, bitwise the same: an error while
+            measuring (memory that runs out, too), no sequence that stays finite, a module without
+            a spectrum that was not asked for by name (bidirectional), a DataModule that fails to
+            offer its sequences, figures, loggers, files. A spectrum that fails its certificate is
+            counted in the same way, and logged. Monitors find the last value that was measured;
+            where none was yet, Lightning ends the training. ``"raise"``: all of these raise.
+            Wrong arguments raise before training in both cases.
         name: Prefix of tags and name of the folder. Give each a name of its own if a Trainer has
             two of these callbacks.
 
     Raises:
         TypeError: If a number is no int.
         ValueError: If a setting is out of range; at the start of the run also if the
-            LightningModule has no recurrent module, one that has no known layers for ``"union"``,
-            or the DataModule has too few sequences.
+            LightningModule has no recurrent module, ``modules`` names others or one without a
+            spectrum, one has no known layers for ``"union"``, or the DataModule has too few
+            sequences (or says so by a ValueError of its own).
     """
 
     def __init__(

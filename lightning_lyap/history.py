@@ -28,8 +28,8 @@ class SpectrumHistory:
         steps: Step of the logger at each measurement.
         seconds: Wall time of each measurement.
         spectra: The spectra.
-        failures: Measurements that failed, or whose spectra fail their certificate: epoch, step and
-            message of each.
+        failures: Measurements that failed, whose spectra fail their certificate, or that did not
+            reach a figure, a logger or a file: epoch, step and message of each.
 
     Example:
         >>> history = SpectrumHistory({"state": "full"})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pytorch_lightning.loggers import CSVLogger
 
-from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory, history, publishing
+from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory, publishing
 from tests.faults.runs import outcome, strict, train
 
 NOT_SAVED = (
@@ -59,7 +59,7 @@ def test_a_full_disk_leaves_the_files_before_and_later_ones_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real: bool
 ) -> None:
     disk = Disk({2, 3}, real)
-    monkeypatch.setattr(history.np, "savez", disk)
+    monkeypatch.setattr(np, "savez", disk)
     seen: list[list[float]] = []
 
     class Reading(LyapunovSpectrumCallback):
@@ -83,7 +83,7 @@ def test_a_full_disk_leaves_the_files_before_and_later_ones_are_written(
 
 
 def test_a_full_disk_raises_if_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history.np, "savez", Disk({2}, real=True))
+    monkeypatch.setattr(np, "savez", Disk({2}, real=True))
     with pytest.raises(OSError, match="File too large"):
         train(tmp_path, strict(save=True))
 

@@ -11,11 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import (
-    LyapunovSpectrumCallback,
-    register_recurrence,
-    unregister_recurrence,
-)
+from lightning_lyap import register_recurrence, unregister_recurrence
 from lightning_lyap.failures import LESS_MEMORY, ran_out_of_memory, release
 from tests.faults.runs import Loop, Outcome, outcome, strict, train
 
@@ -63,7 +59,7 @@ class GreedyLoop(Loop):
     cell = Greedy
 
 
-@pytest.fixture(params=[tensor_too_large, array_too_large, device_full])
+@pytest.fixture(params=[device_full])
 def _too_little_memory(request: Any) -> Iterator[None]:
     register_recurrence(
         Greedy, step=greedy_step, initial_state=lambda cell, size: torch.zeros(size, 6)
@@ -73,8 +69,12 @@ def _too_little_memory(request: Any) -> Iterator[None]:
     unregister_recurrence(Greedy)
 
 
-@pytest.mark.usefixtures("_too_little_memory")
-def test_one_warning_names_the_remedy_and_later_measurements_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "_too_little_memory", [tensor_too_large, array_too_large, device_full], indirect=True
+)
+def test_one_warning_names_the_remedy_and_later_measurements_go_on(
+    tmp_path: Path, _too_little_memory: None
+) -> None:
     run = outcome(tmp_path, network=GreedyLoop)
     (said,) = run.said
     assert LESS_MEMORY in said
@@ -83,17 +83,18 @@ def test_one_warning_names_the_remedy_and_later_measurements_go_on(tmp_path: Pat
     assert run.history.epochs == [2.0, 3.0]
 
 
-@pytest.mark.usefixtures("_too_little_memory")
-def test_it_raises_if_asked_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "_too_little_memory", [tensor_too_large, array_too_large, device_full], indirect=True
+)
+def test_it_raises_if_asked_to(tmp_path: Path, _too_little_memory: None) -> None:
     with pytest.raises((MemoryError, RuntimeError)) as caught:
-        train(tmp_path, strict(), network=GreedyLoop)
+        train(tmp_path, strict(num_steps=6), network=GreedyLoop)
     assert ran_out_of_memory(caught.value)
 
 
 @pytest.mark.usefixtures("_too_little_memory")
 def test_a_failed_measurement_holds_no_tensors(tmp_path: Path) -> None:
     """Not in the frames of a traceback either: no garbage collection is needed."""
-    callback = LyapunovSpectrumCallback(figures=False, save=False)
     kept: list[bool] = []
 
     class Looking(GreedyLoop):
@@ -103,7 +104,7 @@ def test_a_failed_measurement_holds_no_tensors(tmp_path: Path) -> None:
     gc.collect()
     gc.disable()
     try:
-        run: Outcome = outcome(tmp_path, callback=callback, network=Looking)
+        run: Outcome = outcome(tmp_path, network=Looking)
     finally:
         gc.enable()
     assert len(run.history.failures) == 2
@@ -126,3 +127,17 @@ def test_an_error_behind_another_is_seen_and_let_go() -> None:
     assert error.__cause__ is not None
     assert error.__traceback__ is error.__cause__.__traceback__ is None
     assert not ran_out_of_memory(RuntimeError("something else"))
+
+
+@pytest.mark.parametrize("initialized", [True, False])
+def test_what_cuda_cached_goes_back_to_the_device(
+    monkeypatch: pytest.MonkeyPatch, initialized: bool
+) -> None:
+    """And CUDA is not started for that."""
+    emptied: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: initialized)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    release(ValueError("something else"))
+    assert emptied == []
+    release(torch.OutOfMemoryError("CUDA out of memory"))
+    assert emptied == [True] * initialized

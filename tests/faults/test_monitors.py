@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from lightning_lyap import LyapunovSpectrumCallback
 from lightning_lyap.probe import estimate_spectra
@@ -64,7 +64,7 @@ def test_nothing_is_invented_for_a_monitor_where_nothing_was_measured(
         pytest.warns(UserWarning, match="broken on purpose"),
         pytest.raises((MisconfigurationException, RuntimeError), match="lyapunov/max"),
     ):
-        outcome(tmp_path, monitors(tmp_path)[kind], callback=callback, enable_checkpointing=True)
+        train(tmp_path, monitors(tmp_path)[kind], callback, enable_checkpointing=True)
 
 
 def test_early_stopping_that_is_not_strict_waits_for_the_first_value(

@@ -8,6 +8,7 @@ import pytest
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_lyap import LyapunovSpectrumCallback, publishing
+from lightning_lyap.plotting import plot_convergence
 from tests.faults.runs import outcome, strict, train
 from tests.loggers.events import events
 
@@ -33,9 +34,7 @@ class FailsAt:
 def test_a_figure_that_fails_costs_no_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        publishing, "plot_convergence", FailsAt({2, 3}, publishing.plot_convergence)
-    )
+    monkeypatch.setattr(publishing, "plot_convergence", FailsAt({2, 3}, plot_convergence))
     logger = TensorBoardLogger(tmp_path, "run", version="")
     run = outcome(tmp_path, callback=LyapunovSpectrumCallback(), logger=logger)
     (said,) = run.said
@@ -71,7 +70,7 @@ def test_a_logger_that_raises_costs_the_others_nothing(tmp_path: Path, method: s
 class RefusesAtStart(CSVLogger):
     """Refuses the scalars that are written before training."""
 
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:  # type: ignore[override]
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         if step == 0 and "lyapunov/max" in metrics:
             raise ConnectionError("server is gone")
         super().log_metrics(metrics, step)
