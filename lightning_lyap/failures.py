@@ -77,8 +77,8 @@ def describe(error: BaseException, doing: str) -> str:
     Example:
         >>> describe(KeyError("rnn"), "measuring")
         "KeyError while measuring: 'rnn'"
-        >>> describe(MemoryError("no room"), "measuring")
-        'MemoryError while measuring: no room. Out of memory: fewer `num_sequences`, ...'
+        >>> print(describe(MemoryError("no room"), "measuring"))
+        MemoryError while measuring: no room. Out of memory: fewer `num_sequences`, ...
     """
     message = f"{type(error).__name__} while {doing}: {error}"
     if ran_out_of_memory(error):
