@@ -55,6 +55,7 @@ SIGHT = {
     "recordings": {"dynamics"},
     "loops": {"dynamics", "recordings"},
     "history": MATHEMATICS | {"plotting", "_version"},
+    "layout": set[str](),
     "modes": set[str](),
     "network_spectra": MATHEMATICS | {"capture", "finding", "generators", "modes", "recordings"},
     "spectrum_text": MATHEMATICS,

@@ -1,0 +1,1 @@
+"""Photograph TensorBoard's dashboards: `python docs/screenshot.py --logdir outputs`."""
