@@ -174,7 +174,7 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
     lines += [f"{path.name}: {path}" for path in sorted(folder.rglob("*.*"))]
     if any(isinstance(logger, pl.loggers.TensorBoardLogger) for logger in trainer.loggers):
         run = shlex.quote(HydraConfig.get().runtime.output_dir)
-        lines += ["", f"tensorboard --logdir {run} --samples_per_plugin images=0"]
+        lines += ["", f"tensorboard --logdir {run} --samples_per_plugin images=1000"]
     return "\n".join(lines)
 
 
