@@ -122,6 +122,8 @@ def log_hyperparameters(
     """
     params: dict[str, Any] = dict(OmegaConf.to_container(cfg.task, resolve=True))  # type: ignore[arg-type]
     params |= {
+        "max_epochs": cfg.trainer.max_epochs,
+        "every_n_validations": cfg.lyapunov.every_n_validations,
         "init_p": cfg.init_p,
         "seed": cfg.seed,
         "state": cfg.lyapunov.state,

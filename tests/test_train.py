@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +15,22 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.hparams.api_pb2 import (
+    STATUS_SUCCESS,
+    GetExperimentRequest,
+    ListSessionGroupsRequest,
+)
+from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.plugins.hparams.get_experiment import Handler as GetExperiment
+from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessionGroups
 
 from conf.schema import register
 from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
+from lightning_lyap.losses import read_losses
 from lightning_lyap.modules import CharRNN, MocapRNN
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +75,26 @@ def composed(*overrides: str) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", overrides=list(overrides))
+
+
+def hparams_table(folder: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns of TensorBoard's HPARAMS table for the runs below a folder, and its rows."""
+    runs = EventMultiplexer().AddRunsFromDirectory(str(folder))
+    runs.Reload()
+    provider = MultiplexerDataProvider(runs, str(folder))
+    context = Context(SimpleNamespace(data_provider=provider))
+    asked = RequestContext(), context, ""
+    experiment = GetExperiment(*asked, GetExperimentRequest()).run()
+    columns = [info.name for info in experiment.hparam_infos]
+    columns += [info.name.tag for info in experiment.metric_infos]
+    request = ListSessionGroupsRequest(allowed_statuses=[STATUS_SUCCESS], slice_size=100)
+    rows = []
+    for group in ListSessionGroups(*asked, request).run().session_groups:
+        row: dict[str, Any] = {
+            name: getattr(value, value.WhichOneof("kind")) for name, value in group.hparams.items()
+        }
+        rows.append(row | {value.name.tag: value.value for value in group.metric_values})
+    return columns, rows
 
 
 @pytest.mark.parametrize("task", ["mocap", "charrnn"])
@@ -195,6 +229,16 @@ def test_a_sweep(text: Path) -> None:
     spectra = [SpectrumHistory.load(job / "lyapunov" / "spectra.npz") for job in jobs]
     assert len(spectra) == 2
     assert not torch.equal(spectra[0].exponents(), spectra[1].exponents())
+
+    columns, rows = hparams_table(text.parent / "multirun")
+    assert {"init_p", "lyapunov/max", "lyapunov/mean", "val/loss", "val/loss_best"} <= set(columns)
+    rows.sort(key=lambda row: row["init_p"])
+    assert [row["init_p"] for row in rows] == pytest.approx([0.1, 0.3])
+    for row, job, history in zip(rows, jobs, spectra, strict=True):
+        losses = read_losses(job, "val/loss")
+        assert row["val/loss_best"] == pytest.approx(min(losses.values()))
+        assert row["lyapunov/max"] == pytest.approx(history.exponents()[-1, 0].item())
+        assert (row["max_epochs"], row["every_n_validations"]) == (1, 1)
 
 
 def test_a_killed_run_goes_on_where_it_stopped(text: Path) -> None:
