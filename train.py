@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.schema import register
 from lightning_lyap import LyapunovSpectrumCallback, __version__
+from lightning_lyap.hyperparameters import write_hyperparameters
 from lightning_lyap.reporting import LossRecorder, format_table, results_table
 
 log = logging.getLogger(__name__)
@@ -133,14 +134,21 @@ def log_hyperparameters(
         "pytorch_lightning": version("pytorch-lightning"),
         "numpy": numpy.__version__,
     }
-    shown = ("val/loss", "val/loss_best", "lyapunov/max", "lyapunov/mean")
-    chosen = {key: metrics[key] for key in shown if key in metrics}
+    shown = ("val/loss_best", "lyapunov/max", "lyapunov/mean", "val/loss")
+    best = {key: metrics[key] for key in shown[:1] if key in metrics}
     for logger in trainer.loggers:
+        logger.log_hyperparams(params)
         if isinstance(logger, pl.loggers.TensorBoardLogger):
-            logger.log_hyperparams(params, chosen, step=trainer.global_step)
-        else:
-            logger.log_hyperparams(params)
+            logger.log_metrics(best, step=trainer.global_step)
+            columns = [key for key in shown if key in metrics]
+            write_hyperparameters(logger.experiment, params, {"init_p", *given()}, columns)
         logger.finalize("success")
+
+
+def given() -> set[str]:
+    """Return the names of the settings that the command line gave."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return {override.split("=")[0].split(".")[-1] for override in overrides}
 
 
 def report(cfg: DictConfig, result: dict[str, Any]) -> str:

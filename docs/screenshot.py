@@ -31,14 +31,21 @@ PATIENCE = 120  # seconds, on a busy machine
 SCALE = 1.5  # pixels per point
 
 
-def close_settings(page: "Page") -> None:
-    """Give the space of the settings to the cards."""
+def make_room(page: "Page") -> None:
+    """Show all values, cards of one height, and no settings: they are open at first."""
+    page.get_by_text("Ignore outliers in chart scaling").click()
+    page.get_by_text("Enable step selection and data table").click()
     page.locator("button.settings-button").click()
 
 
 def show_all_values(page: "Page") -> None:
     """Let the axes of charts reach over all values, outliers included."""
     page.get_by_text("Ignore outliers in chart scaling").click()
+
+
+def enlarge(page: "Page") -> None:
+    """Give the first histogram the whole width."""
+    page.locator("tf-histogram-loader paper-icon-button").first.click()
 
 
 def leave(page: "Page") -> None:
@@ -71,19 +78,19 @@ VIEWS = {
     "tensorboard": View(
         time_series("val/loss$|lyapunov/(max|mean|exponents|history|spectrum)$"),
         "image-card img",
-        (1380, 900),
-        close_settings,
+        (1380, 880),
+        make_room,
     ),
-    "time_series": View(time_series("lyapunov"), "scalar-card", (1380, 900), close_settings),
+    "time_series": View(time_series("lyapunov"), "scalar-card", (1380, 880), make_room),
     "custom_scalars": View(
         "#custom_scalars&_smoothingWeight=0",
         "tf-custom-scalar-multi-line-chart-card svg",
-        (1380, 760),
+        (1500, 480),
         show_all_values,
     ),
-    "images": View("#images", "tf-image-loader img", (1380, 720)),
-    "histograms": View("#histograms", "vz-histogram-timeseries svg path", (1380, 640)),
-    "hparams": View("#hparams", "vaadin-grid, mat-table, tb-data-table", (1380, 520)),
+    "images": View("#images", "tf-image-loader img", (1500, 560)),
+    "histograms": View("#histograms", "tf-histogram-loader svg path", (1380, 800), enlarge),
+    "hparams": View("#hparams", "tf-hparams-table-view", (1380, 520)),
 }
 
 
@@ -103,11 +110,13 @@ def serving(logdir: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    where = ["--logdir", str(logdir), "--host", "127.0.0.1", "--port", port]
+    # Pictures show the folder as it is given: by its name alone.
+    where = ["--logdir", logdir.resolve().name, "--host", "127.0.0.1", "--port", port]
     command = [sys.executable, "-m", "tensorboard.main", *where]
     command += ["--samples_per_plugin", "images=1000"]
     silent = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=silent, stderr=silent) as server:
+    parent = logdir.resolve().parent
+    with subprocess.Popen(command, cwd=parent, stdout=silent, stderr=silent) as server:
         try:
             address = f"http://127.0.0.1:{port}/"
             wait_for_runs(address, server)
@@ -173,7 +182,6 @@ def photograph(page: "Page", address: str, view: View) -> bytes:
         A PNG file.
     """
     page.set_viewport_size({"width": view.size[0], "height": view.size[1]})
-    page.goto("about:blank")
     page.goto(address + view.address)
     page.locator(view.shown).first.wait_for(timeout=1000 * PATIENCE)
     view.arrange(page)
@@ -224,10 +232,12 @@ def photograph_all(logdir: Path, output: Path, names: list[str]) -> list[Path]:
     output.mkdir(parents=True, exist_ok=True)
     with serving(logdir) as address, sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = chromium.new_page(device_scale_factor=SCALE)
         for name in names:
+            # A page of its own forgets what was set in the one before.
+            page = chromium.new_page(device_scale_factor=SCALE)
             picture = compress(photograph(page, address, VIEWS[name]))
             (output / f"{name}.png").write_bytes(picture)
+            page.close()
         chromium.close()
     return [output / f"{name}.png" for name in names]
 

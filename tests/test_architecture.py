@@ -56,6 +56,7 @@ SIGHT = {
     "loops": {"dynamics", "recordings"},
     "history": MATHEMATICS | {"plotting", "_version"},
     "layout": set[str](),
+    "hyperparameters": set[str](),
     "modes": set[str](),
     "network_spectra": MATHEMATICS | {"capture", "finding", "generators", "modes", "recordings"},
     "spectrum_text": MATHEMATICS,
