@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from conf.schema import register
 from lightning_lyap import LyapunovSpectrumCallback, __version__
+from lightning_lyap.hyperparameters import write_hyperparameters
 from lightning_lyap.reporting import LossRecorder, format_table, results_table
 from lightning_lyap.trainer_facts import run_folder as folder_of
 
@@ -136,6 +137,8 @@ def log_hyperparameters(
     """
     params: dict[str, Any] = dict(OmegaConf.to_container(cfg.task, resolve=True))  # type: ignore[arg-type]
     params |= {
+        "max_epochs": cfg.trainer.max_epochs,
+        "every_n_validations": cfg.lyapunov.every_n_validations,
         "init_p": cfg.init_p,
         "seed": cfg.seed,
         "state": cfg.lyapunov.state,
@@ -145,19 +148,27 @@ def log_hyperparameters(
         "pytorch_lightning": version("pytorch-lightning"),
         "numpy": numpy.__version__,
     }
-    shown = ("val/loss", "val/loss_best", "lyapunov/max", "lyapunov/mean")
-    chosen = {key: metrics[key] for key in shown if key in metrics}
+    shown = ("val/loss_best", "lyapunov/max", "lyapunov/mean", "val/loss")
+    best = {key: metrics[key] for key in shown[:1] if key in metrics}
     for logger in trainer.loggers:
-        if isinstance(logger, pl.loggers.TensorBoardLogger):
-            logger.log_hyperparams(params, chosen, step=trainer.global_step)
-        elif isinstance(logger, pl.loggers.MLFlowLogger):
+        if isinstance(logger, pl.loggers.MLFlowLogger):
             # It takes one value of a name alone, and Lightning gave it those of model and data.
             logger.log_hyperparams({f"run/{name}": value for name, value in params.items()})
         else:
             logger.log_hyperparams(params)
+        if isinstance(logger, pl.loggers.TensorBoardLogger):
+            logger.log_metrics(best, step=trainer.global_step)
+            columns = [key for key in shown if key in metrics]
+            write_hyperparameters(logger.experiment, params, {"init_p", *given()}, columns)
         logger.finalize("success")
         if isinstance(logger, pl.loggers.WandbLogger):
             logger.experiment.finish()  # or the next run of a sweep would go on with this one
+
+
+def given() -> set[str]:
+    """Return the names of the settings that the command line gave."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return {override.split("=")[0].split(".")[-1] for override in overrides}
 
 
 def report(cfg: DictConfig, result: dict[str, Any]) -> str:
@@ -193,7 +204,7 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
     lines += [f"{path.name}: {path}" for path in sorted(folder.rglob("*.*"))]
     if any(isinstance(logger, pl.loggers.TensorBoardLogger) for logger in trainer.loggers):
         run = shlex.quote(HydraConfig.get().runtime.output_dir)
-        lines += ["", f"tensorboard --logdir {run} --samples_per_plugin images=0"]
+        lines += ["", f"tensorboard --logdir {run} --samples_per_plugin images=1000"]
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ from lightning_lyap.finding import split_recurrent_modules
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.interval import Interval
+from lightning_lyap.layout import lay_out_scalars, scalar_layout
 from lightning_lyap.probe import (
     Measurement,
     ProbeSettings,
@@ -224,6 +225,7 @@ class LyapunovSpectrumCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the network before training, unless a run goes on."""
         source = self._prepare(trainer, pl_module)
+        self._lay_out(trainer)
         if self._is_before_training(trainer) and source.is_ready:
             self._measure(trainer, pl_module)
             self._last = values = self._publish(trainer, epoch=0.0)
@@ -355,6 +357,28 @@ class LyapunovSpectrumCallback(Callback):
         """Tell whether a spectrum before the first step is wanted and still possible."""
         fresh = trainer.global_step == 0 and not any(map(len, self.histories.values()))
         return self.before_training and is_fitting(trainer) and fresh
+
+    def _lay_out(self, trainer: Trainer) -> None:
+        """Arrange TensorBoard's CUSTOM SCALARS, the first of these callbacks for all of them.
+
+        Args:
+            trainer: The Trainer.
+        """
+        everyone: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        ours = [each for each in everyone if isinstance(each, LyapunovSpectrumCallback)]
+        if not trainer.is_global_zero or ours[0] is not self:
+            return
+        try:
+            layout = scalar_layout({each.name: tuple(each._found) for each in ours})
+            lay_out_scalars(trainer.loggers, layout)
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            self._reporter.warn_once(
+                "layout",
+                "The charts of TensorBoard's CUSTOM SCALARS could not be arranged "
+                f"({type(error).__name__}: {error}). All scalars are logged nevertheless.",
+            )
 
     def _begin(self, due: bool, source: SequenceSource) -> None:
         """Begin a validation or test.

@@ -107,7 +107,8 @@ class SpectrumHistory:
             Figure and axes.
         """
         self._require_spectra()
-        return plot_history(torch.tensor(self.epochs), self.exponents(), ax=ax)
+        epochs = torch.tensor(self.epochs)
+        return plot_history(epochs, self.exponents(), self._rows("resolved"), ax=ax)
 
     def plot_spectrum(self, index: int = -1, ax: Any = None) -> tuple[Any, Any]:
         """Draw one spectrum with its band and intervals; see `plotting.plot_spectrum`.

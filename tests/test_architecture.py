@@ -55,6 +55,8 @@ SIGHT = {
     "recordings": {"dynamics"},
     "loops": {"dynamics", "recordings"},
     "history": MATHEMATICS | {"plotting", "_version"},
+    "layout": set[str](),
+    "hyperparameters": set[str](),
     "modes": set[str](),
     "failures": set[str](),
     "loggers": set[str](),

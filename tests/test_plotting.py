@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from lightning_lyap.plotting import (
     save_png,
 )
 from lightning_lyap.plotting.canvas import EXPONENT_LABEL, MAX_LINES
+from lightning_lyap.plotting.root_scale import root_norm, root_ticks
 
 EXPONENTS = torch.tensor([0.5, 0.1, -0.4, -2.0], dtype=torch.float64)
 STD = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
@@ -291,9 +291,10 @@ def test_history_of_both_signs_is_white_at_zero() -> None:
     rows = torch.stack([torch.linspace(0.1 / e, -3, 50) for e in range(1, 31)])
     figure, ax = plot_history(torch.arange(30), rows)
     mesh = mesh_of(ax)
-    assert isinstance(mesh.norm, TwoSlopeNorm)
-    assert mesh.norm.vcenter == 0
+    assert mesh.norm(0.0) == 0.5
     assert mesh.norm.vmax == rows.max().item()
+    assert mesh.norm(rows.max().item()) == 1
+    assert mesh.norm(mesh.norm.vmin) == 0
     assert mesh.get_cmap()(mesh.norm(0.0))[:3] == pytest.approx((1, 1, 1), abs=0.04)
     red, _, blue, _ = mesh.get_cmap()(mesh.norm(0.05))
     assert red > blue
@@ -301,6 +302,8 @@ def test_history_of_both_signs_is_white_at_zero() -> None:
     assert (ticks > 0).sum() >= 2
     assert (ticks < 0).sum() >= 2
     assert 0 in ticks
+    (zero,) = bar_of(figure).get_lines()
+    assert list(zero.get_ydata()) == [0, 0]
 
 
 def test_history_draws_the_border_of_expansion() -> None:
@@ -315,12 +318,78 @@ def test_history_of_one_sign(sign: int) -> None:
     rows = sign * torch.linspace(1, 2, 300).repeat(3, 1)
     figure, ax = plot_history(EPOCHS, rows)
     mesh = mesh_of(ax)
-    assert type(mesh.norm) is Normalize
     assert mesh.norm.vmax == rows.max().item()
     assert mesh.norm.vmin == pytest.approx(np.percentile(rows.numpy(), 1))
+    assert mesh.norm([mesh.norm.vmin, mesh.norm.vmax]).tolist() == [0, 1]
     assert mesh.colorbar.extend == "min"
     assert mesh.get_cmap().name == "viridis"
+    assert not bar_of(figure).get_lines()
+    assert len(bar_of(figure).get_yticks()) >= 3
     render(figure)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-25.0, 4.0), (-25.0, -1.0), (1.0, 25.0), (-4.0, 0.0)])
+def test_colors_go_with_the_square_root_of_an_exponents_size(low: float, high: float) -> None:
+    norm, values = root_norm(low, high), np.linspace(low, high, 7)
+    size = np.where(values > 0, abs(high), abs(low)) if low < 0 < high else 1
+    root = np.sign(values) * np.sqrt(np.abs(values) / size)
+    expected = (root - root[0]) / (root[-1] - root[0])
+    np.testing.assert_allclose(norm(values), expected, atol=1e-12)
+    np.testing.assert_allclose(norm.inverse(norm(values)), values, atol=1e-12)
+
+
+def test_small_exponents_of_a_wide_spectrum_can_be_told_apart() -> None:
+    rows = torch.cat([torch.tensor([-0.02, -0.5]), torch.linspace(-1, -30, 510)]).repeat(3, 1)
+    mesh = mesh_of(plot_history(EPOCHS, rows)[1])
+    colors = mesh.get_cmap()(mesh.norm([-0.02, -0.5, -2]), bytes=True)[:, :3].astype(int)
+    assert (np.abs(np.diff(colors, axis=0)).sum(1) > 40).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "some"),
+    [(-28.0, 0.037, [-20, -5, 0, 0.02]), (-28.0, -0.16, [-20, -5, -0.5]), (2.1, 2.9, [2.2, 2.8])],
+)
+def test_ticks_of_the_scale_are_round_and_apart(low: float, high: float, some: list[float]) -> None:
+    norm = root_norm(low, high)
+    ticks = root_ticks(norm)
+    assert set(some) <= set(ticks.round(9))
+    assert 4 <= len(ticks) <= 11
+    assert (np.diff(norm(ticks)) >= 0.085).all()
+    assert low <= ticks[0] <= ticks[-1] <= high
+
+
+def test_history_leaves_out_what_is_unresolved() -> None:
+    rows, resolved = EXPONENTS.repeat(3, 1), torch.ones(3, 4, dtype=torch.bool)
+    resolved[1:, 3] = False
+    _, ax = plot_history(EPOCHS, rows, resolved, title="rnn")
+    shown = mesh_of(ax).get_array().reshape(4, 3)
+    assert np.ma.getmaskarray(shown).tolist()[3] == [False, True, True]
+    assert np.ma.getmaskarray(shown).sum() == 2
+    assert ax.get_title() == "rnn · gray: unresolved"
+    assert plot_history(EPOCHS, rows, resolved | True)[1].get_title() == ""
+
+
+def test_the_first_index_is_labelled_among_round_ones() -> None:
+    _, ax = plot_history(EPOCHS, torch.linspace(0, -9, 512).repeat(3, 1))
+    assert ax.get_yticks().tolist() == [1, 100, 200, 300, 400, 500]
+
+
+def test_whole_epochs_are_labelled_where_there_are_many() -> None:
+    _, ax = plot_history(torch.arange(15), torch.linspace(0, -9, 8).repeat(15, 1))
+    assert all(tick.is_integer() for tick in ax.get_xticks())
+    _, ax = plot_history(torch.arange(15) / 10, torch.linspace(0, -9, 8).repeat(15, 1))
+    assert len(ax.get_xticks()) > 3
+
+
+def test_words_can_be_read_at_the_width_tensorboard_shows() -> None:
+    """It shows images 350 points wide."""
+    for draw in DRAWINGS.values():
+        figure, ax = draw()
+        image = render(figure)
+        scale = 350 / image.shape[1]
+        assert 0.45 < scale < 0.55  # half: no smoothing is needed
+        words = [ax.xaxis.label, ax.yaxis.label, *ax.get_xticklabels(), *ax.get_yticklabels()]
+        assert all(word.get_fontsize() * figure.dpi / 72 * scale >= 9 for word in words)
 
 
 def test_history_shows_infinite_exponents_apart_from_zero() -> None:

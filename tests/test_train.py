@@ -17,7 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from conf.schema import register
 from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
+from lightning_lyap.losses import read_losses
 from lightning_lyap.modules import CharRNN, MocapRNN
+from tests.test_hyperparameters import hparams_table
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -160,7 +162,8 @@ def test_a_run_from_another_folder_to_its_table(text: Path) -> None:
     said = run(*SMALL, f"task.text={text}", "trainer.max_epochs=2", folder=text.parent)
     (folder,) = (text.parent / "outputs" / "charrnn").iterdir()
     assert "val. loss" in said
-    assert f"tensorboard --logdir {folder}" in said
+    # TensorBoard keeps ten images of a tag, and with `images=0` none at all.
+    assert f"tensorboard --logdir {folder} --samples_per_plugin images=1000" in said
     (spectra,) = folder.rglob("spectra.npz")
     assert str(spectra) in said
     history = SpectrumHistory.load(spectra)
@@ -178,6 +181,8 @@ def test_a_run_from_another_folder_to_its_table(text: Path) -> None:
         for tag in seen.Tags()["scalars"]:
             scalars.setdefault(tag, []).extend(event.value for event in seen.Scalars(tag))
     assert {"train/loss", "val/loss", "lyapunov/max", "lyapunov/seconds"} <= set(scalars)
+    # The row of the HPARAMS table adds no points to curves.
+    assert (len(scalars["val/loss"]), len(scalars["lyapunov/max"])) == (2, 3)
 
 
 def test_synthetic_data_is_announced_everywhere(tmp_path: Path) -> None:
@@ -195,6 +200,18 @@ def test_a_sweep(text: Path) -> None:
     spectra = [SpectrumHistory.load(job / "lyapunov" / "spectra.npz") for job in jobs]
     assert len(spectra) == 2
     assert not torch.equal(spectra[0].exponents(), spectra[1].exponents())
+
+    columns, rows = hparams_table(text.parent / "multirun")
+    # TensorBoard opens the table with the first five hyperparameters.
+    assert "init_p" in columns[:5]
+    assert columns[-4:] == ["val/loss_best", "lyapunov/max", "lyapunov/mean", "val/loss"]
+    rows.sort(key=lambda row: row["init_p"])
+    assert [row["init_p"] for row in rows] == pytest.approx([0.1, 0.3])
+    for row, job, history in zip(rows, jobs, spectra, strict=True):
+        losses = read_losses(job, "val/loss")
+        assert row["val/loss_best"] == pytest.approx(min(losses.values()))
+        assert row["lyapunov/max"] == pytest.approx(history.exponents()[-1, 0].item())
+        assert (row["max_epochs"], row["every_n_validations"]) == (1, 1)
 
 
 def test_a_killed_run_goes_on_where_it_stopped(text: Path) -> None:

@@ -16,22 +16,31 @@ from lightning_lyap.plotting.canvas import (
     index_ticks,
     new_axes,
 )
+from lightning_lyap.plotting.root_scale import root_norm, root_ticks
 
-GRAY = "0.75"
+GRAY, BORDER = "0.75", "0.2"
 
 
 def plot_history(
-    epochs: Tensor, exponents: Tensor, *, title: str | None = None, ax: Any = None
+    epochs: Tensor,
+    exponents: Tensor,
+    resolved: Tensor | None = None,
+    *,
+    title: str | None = None,
+    ax: Any = None,
 ) -> tuple[Any, Any]:
     """Draw the spectra of a run as a heat map, epoch by index.
 
-    Where the spectra have exponents of both signs, zero is white, each sign has its own scale, and
-    a line follows the border between expanding and contracting directions. The colors span all
-    values but the lowest 1 %; what is infinite or NaN is gray.
+    Colors go with the square root of an exponent's size, so that exponents near zero can be told
+    apart. Where the spectra have exponents of both signs, zero is white, each sign has its own
+    scale, and a line, marked on the scale too, follows the border between expanding and contracting
+    directions. The colors span all values but the lowest 1 %; what is unresolved, infinite or NaN
+    is gray.
 
     Args:
         epochs: Epochs completed at each measurement, ``[E]``, ascending.
         exponents: ``[E, K]``, descending in each row, nats per step.
+        resolved: ``[E, K]``, bool; None for all that are finite.
         title: Title or None.
         ax: Axes to draw into, or None.
 
@@ -42,35 +51,76 @@ def plot_history(
         ModuleNotFoundError: If matplotlib is not installed.
     """
     figure, ax = new_axes(ax)
-    from matplotlib.colors import Normalize, TwoSlopeNorm
-
     values, when = finite_array(exponents), epochs.double().cpu().numpy()
-    known = values[np.isfinite(values)]
-    low, high = (np.percentile(known, 1), known.max()) if known.size else (-1.0, 0.0)
-    both = low < 0 < high
-    edges = _edges(when)
+    note = NOT_FINITE
+    if resolved is not None and (lost := np.isfinite(values) & ~resolved.cpu().numpy()).any():
+        values, note = np.where(lost, np.nan, values), "unresolved"
+    low, high = _range(values)
+    edges, norm, both = _edges(when), root_norm(low, high), low < 0 < high
     ax.set_facecolor(GRAY)
     mesh = ax.pcolormesh(
         edges,
         np.arange(values.shape[1] + 1) + 0.5,
         np.ma.masked_invalid(values.T),
         cmap="RdBu_r" if both else "viridis",
-        norm=TwoSlopeNorm(0, low, high) if both else Normalize(low, high),
+        norm=norm,
         rasterized=True,
     )
-    below = bool(known.size) and known.min() < low
-    bar = figure.colorbar(mesh, ax=ax, label=EXPONENT_LABEL, extend="min" if below else "neither")
+    _add_scale(figure, ax, mesh, extend="min" if (values < low).any() else "neither")
     if both:
-        ticks = _two_sided_ticks(low, high)
-        bar.set_ticks(ticks, labels=[f"${tick:g}$" for tick in ticks])
-        ax.stairs((values > 0).sum(1) + 0.5, edges, baseline=None, color="0.2", linewidth=0.8)
+        ax.stairs((values > 0).sum(1) + 0.5, edges, baseline=None, color=BORDER, linewidth=0.8)
+    _epoch_ticks(ax, when)
+    index_ticks(ax.yaxis, values.shape[1])
+    ax.set(xlabel="epochs trained", ylabel=INDEX_LABEL, ylim=(values.shape[1] + 0.5, 0.5))
+    finish(ax, title, f"gray: {note}" if np.isnan(values).any() else None)
+    return figure, ax
+
+
+def _range(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Choose what the colors span.
+
+    Args:
+        values: ``[E, K]``, NaN for what has no color.
+
+    Returns:
+        The first percentile, which the few lowest do not stretch, and the largest value.
+    """
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return -1.0, 0.0
+    low, high = float(np.percentile(known, 1)), float(known.max())
+    return (low, high) if low < high else (high - (abs(high) / 10 or 1.0), high)
+
+
+def _add_scale(figure: Any, ax: Any, mesh: Any, extend: str) -> None:
+    """Add the scale of the colors, with zero marked if it lies within.
+
+    Args:
+        figure: Figure.
+        ax: Axes.
+        mesh: What has the colors.
+        extend: On which side values lie beyond it.
+    """
+    bar = figure.colorbar(mesh, ax=ax, label=EXPONENT_LABEL, extend=extend)
+    ticks = root_ticks(mesh.norm)
+    bar.set_ticks(ticks, labels=[f"{tick:g}".replace("-", "\N{MINUS SIGN}") for tick in ticks])
+    bar.minorticks_off()
+    if mesh.norm.vmin < 0 < mesh.norm.vmax:
+        bar.ax.axhline(0, color=BORDER, linewidth=0.8)
+
+
+def _epoch_ticks(ax: Any, when: NDArray[np.float64]) -> None:
+    """Label the epochs that were measured if they are few, else whole ones.
+
+    Args:
+        ax: Axes.
+        when: ``[E]``, ascending.
+    """
     if when.size <= MAX_LABELS:
         shown = _apart(when)
         ax.set_xticks(shown, [f"{epoch:g}" for epoch in shown])
-    index_ticks(ax.yaxis, values.shape[1])
-    ax.set(xlabel="epochs trained", ylabel=INDEX_LABEL, ylim=(values.shape[1] + 0.5, 0.5))
-    finish(ax, title, f"gray: {NOT_FINITE}" if known.size < values.size else None)
-    return figure, ax
+    elif when[-1] - when[0] >= MAX_LABELS / 2:
+        ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _edges(centers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -104,20 +154,3 @@ def _apart(positions: NDArray[np.float64]) -> list[float]:
         if kept[-1] - position >= gap:
             kept.append(float(position))
     return kept[::-1]
-
-
-def _two_sided_ticks(low: float, high: float) -> NDArray[np.float64]:
-    """Choose round values on both sides of zero, each side on its own scale.
-
-    Args:
-        low: Below 0.
-        high: Above 0.
-
-    Returns:
-        Ascending values in ``[low, high]`` with zero among them.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    locator = MaxNLocator(4)
-    ticks = np.concatenate([locator.tick_values(low, 0), locator.tick_values(0, high)])
-    return np.unique(ticks[(low <= ticks) & (ticks <= high)])

@@ -127,10 +127,11 @@ def _draw_layers(
     """
     from matplotlib import colormaps
 
+    width = 80 * ax.get_position().width * ax.figure.get_figwidth()  # about its width in points
     for k, color in enumerate(colormaps["viridis"](np.linspace(0, 0.85, int(layer.max()) + 1))):
         own, style = layer == k, {"color": color, "label": f"layer {k}"}
         if index.size <= MAX_LINES:
             ax.plot(index[own], mean[own], "o", markersize=4, zorder=3, **style)
         else:
             # Points would cover each other.
-            ax.vlines(index[own], 0, mean[own], linewidth=420 / index.size, **style, zorder=0.5)
+            ax.vlines(index[own], 0, mean[own], linewidth=width / index.size, **style, zorder=0.5)
