@@ -8,6 +8,7 @@ tensorboard --logdir outputs
 """
 
 import logging
+import os
 import shlex
 import sys
 from importlib.metadata import version
@@ -19,36 +20,23 @@ import numpy
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from conf.schema import register
 from lightning_lyap import LyapunovSpectrumCallback, __version__
 from lightning_lyap.hyperparameters import write_hyperparameters
+from lightning_lyap.objective import Objective, objective_value
 from lightning_lyap.reporting import LossRecorder, format_table, results_table
+from lightning_lyap.run_folder import RunFolder
 from lightning_lyap.trainer_facts import run_folder as folder_of
 
 log = logging.getLogger(__name__)
 
 
-def run_folder(resume: str | None, new: str) -> str:
-    """Return where a run writes: a resumed one goes on in its own folder.
-
-    Args:
-        resume: Checkpoint to go on from, or None.
-        new: Folder of a new run.
-
-    Returns:
-        A folder.
-    """
-    checkpoints = None if resume is None else Path(resume).parent
-    if checkpoints is None or checkpoints.name != "checkpoints":
-        return new
-    return str(checkpoints.parent)
-
-
 register()
-OmegaConf.register_new_resolver("run_folder", run_folder)
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -64,8 +52,9 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     pl.seed_everything(cfg.seed, workers=True)
     torch.set_flush_denormal(cfg.flush_denormal)
     spectra: LyapunovSpectrumCallback = instantiate(cfg.lyapunov)
-    losses = LossRecorder()
-    callbacks = [*(instantiate(node) for node in cfg.callbacks.values()), spectra, losses]
+    losses, objective = LossRecorder(), Objective(cfg.objective, cfg.lyapunov.name, is_swept())
+    recorders = [spectra, losses, objective]
+    callbacks = [*(instantiate(node) for node in cfg.callbacks.values()), *recorders]
     datamodule: Any = instantiate(cfg.datamodule)
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -76,7 +65,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.resume)
 
-    metrics = final_metrics(trainer)
+    metrics = objective.final_metrics(trainer)
     log_hyperparameters(cfg, trainer, datamodule.resolved_source, metrics)
     return {
         "metrics": metrics,
@@ -105,23 +94,6 @@ def sizes(datamodule: pl.LightningDataModule) -> dict[str, int]:
     """Return what the data says about the size of the network."""
     names = ("vocab_size", "num_features")
     return {name: getattr(datamodule, name) for name in names if hasattr(datamodule, name)}
-
-
-def final_metrics(trainer: pl.Trainer) -> dict[str, float]:
-    """Return the last value of everything monitored, and the lowest validation loss.
-
-    Args:
-        trainer: After training.
-
-    Returns:
-        Numbers by key.
-    """
-    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-    checkpoint: Any = trainer.checkpoint_callback
-    best = getattr(checkpoint, "best_model_score", None)
-    if best is not None:
-        metrics["val/loss_best"] = float(best)
-    return metrics
 
 
 def log_hyperparameters(
@@ -194,12 +166,10 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
         baselines = datamodule.baselines()
         lines += ["", "validation loss of predictors without a network:"]
         lines += [f"  {name}: {value:.4f}" for name, value in baselines.items()]
-    best = result["metrics"].get("val/loss_best")
-    if best is not None:
-        lines += [
-            "",
-            f"lowest validation loss {best:.4f}: {trainer.checkpoint_callback.best_model_path}",
-        ]
+    best: Any = trainer.checkpoint_callback
+    if best is not None and best.monitor == "val/loss" and best.best_model_path:
+        lowest = result["metrics"]["val/loss_best"]
+        lines += ["", f"lowest validation loss {lowest:.4f}: {best.best_model_path}"]
     folder = folder_of(trainer) / spectra.name
     lines += [f"{path.name}: {path}" for path in sorted(folder.rglob("*.*"))]
     if any(isinstance(logger, pl.loggers.TensorBoardLogger) for logger in trainer.loggers):
@@ -208,15 +178,64 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def is_swept() -> bool:
+    """Tell whether this is one of the runs of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def settings(cfg: DictConfig) -> dict[str, Any]:
+    """Return what decides the outcome of a run.
+
+    Args:
+        cfg: The configuration.
+
+    Returns:
+        All of it but what is only looked at.
+    """
+    kept: Any = OmegaConf.to_container(cfg)
+    del kept["objective"], kept["trainer"]["enable_progress_bar"]
+    del kept["trainer"]["enable_model_summary"], kept["resume"]
+    return kept
+
+
+def run(cfg: DictConfig) -> dict[str, float]:
+    """Train and report in a folder, unless that was done before; go on if it was begun.
+
+    Args:
+        cfg: The configuration.
+
+    Returns:
+        The final metrics.
+    """
+    path = Path(HydraConfig.get().runtime.output_dir).resolve()
+    goes_on = cfg.resume is not None and Path(cfg.resume).resolve().is_relative_to(path)
+    start = {"resume": None if goes_on else cfg.resume}
+    leads = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    folder = RunFolder(path, settings(cfg) | start, leads)
+    with folder.held():
+        metrics = None if goes_on else folder.finished()
+        if metrics is not None:
+            log.info(f"Finished before, not run again: {path}")
+            return metrics
+        folder.claim(goes_on)
+        cfg.resume = cfg.resume if goes_on else folder.checkpoint() or cfg.resume
+        result = train(cfg)
+        log.info(report(cfg, result))
+        folder.finish(result["metrics"])
+    return result["metrics"]
+
+
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(cfg: DictConfig) -> float | None:
-    """Train, report, and return the lowest validation loss, the objective of sweeps."""
-    result = train(cfg)
-    log.info(report(cfg, result))
-    return result["metrics"].get("val/loss_best")
+def main(cfg: DictConfig) -> float | tuple[float, ...] | None:
+    """Run, and return to a sweep what it optimizes."""
+    metrics = run(cfg)
+    return objective_value(cfg.objective, metrics) if is_swept() else None
 
 
 if __name__ == "__main__":
+    # The jobs of launchers are new processes in any folder: they import what lies here.
+    places = [sys.path[0], *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(places)
     try:
         main()
     except SystemExit as end:

@@ -9,6 +9,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+# Their resolvers are needed wherever the types are: the workers of launchers import this module.
+from conf import folders as folders
+
 
 @dataclass
 class TaskConfig:
@@ -118,6 +121,7 @@ class Config:
     flush_denormal: bool = True
     data_dir: str | None = None
     resume: str | None = None
+    objective: Any = "val/loss_best"
 
 
 def register() -> None:

@@ -131,11 +131,14 @@ def short_names(folders: Sequence[Path]) -> list[str]:
         folders: Absolute and distinct.
 
     Returns:
-        A name for each.
+        A name for each: whole folders, and of folders named ``KEY=VALUE,KEY=VALUE`` those settings
+        that not all runs have.
 
     Example:
         >>> short_names([Path("/m/0/charrnn"), Path("/m/1/charrnn")])
         ['0', '1']
+        >>> short_names([Path("/m/p=0.1,seed=1/mocap"), Path("/m/p=0.3,seed=1/mocap")])
+        ['p=0.1', 'p=0.3']
     """
     if len(folders) == 1:
         return [folders[0].name]
@@ -143,7 +146,24 @@ def short_names(folders: Sequence[Path]) -> list[str]:
     rests = [folder.parts[common:] for folder in folders]
     while all(len(rest) > 1 for rest in rests) and len({rest[-1] for rest in rests}) == 1:
         rests = [rest[:-1] for rest in rests]
-    return ["/".join(rest) or "." for rest in rests]
+    whole = ["/".join(rest) or "." for rest in rests]
+    short = _without_common_settings(whole)
+    return short if len({*short}) == len(short) else whole
+
+
+def _without_common_settings(names: Sequence[str]) -> list[str]:
+    """Leave out the settings that all names have.
+
+    Args:
+        names: ``KEY=VALUE,KEY=VALUE``, or anything else, which stays as it is.
+
+    Returns:
+        A name for each.
+    """
+    settings = [name.split(",") for name in names]
+    common = {part for part in settings[0] if "=" in part}.intersection(*settings)
+    kept = [[part for part in parts if part not in common] for parts in settings]
+    return [",".join(parts) or name for parts, name in zip(kept, names, strict=True)]
 
 
 def load_runs(

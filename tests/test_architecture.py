@@ -65,6 +65,8 @@ SIGHT = {
     "correlation": {"checks"},
     "tables": set[str](),
     "losses": {"tables"},
+    "run_folder": set[str](),
+    "objective": set[str](),
     "runs": {"history", "losses"},
     "selection": {"runs"},
     "comparison": MATHEMATICS | {"correlation", "runs", "selection"},

@@ -62,6 +62,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "init_p=0.05,0.1,0.3,0.5",
         "trainer.max_epochs=3",
         "hydra.sweep.dir=multi",
+        "hydra.sweep.subdir=${hydra.job.num}",
     ]
     done = subprocess.run(
         [*train, *words], cwd=folder, capture_output=True, text=True, env=environment(folder)

@@ -20,21 +20,7 @@ from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
 from lightning_lyap.losses import read_losses
 from lightning_lyap.modules import CharRNN, MocapRNN
 from tests.test_hyperparameters import hparams_table
-
-ROOT = Path(__file__).resolve().parents[1]
-SMALL = [
-    "task=charrnn",
-    "task.hidden_size=8",
-    "task.sequence_length=10",
-    "task.batch_size=20",
-    "task.lr=0.01",
-    "lyapunov.num_sequences=3",
-    "lyapunov.num_steps=20",
-    "lyapunov.figures=false",
-    "trainer.accelerator=cpu",
-    "trainer.enable_progress_bar=false",
-    "trainer.enable_model_summary=false",
-]
+from tests.training import ROOT, SMALL, train
 
 
 @pytest.fixture
@@ -42,20 +28,6 @@ def text(tmp_path: Path) -> Path:
     path = tmp_path / "rhyme.txt"
     path.write_text("the cat sat on the mat and said (that) 'that is that'.\n" * 60)
     return path
-
-
-def run(*overrides: str, folder: Path, fails: bool = False) -> str:
-    """Run train.py from another folder and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *overrides],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "LYAP_CACHE_DIR": str(folder / "cache")},
-    )
-    assert (done.returncode != 0) == fails, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -121,6 +93,10 @@ def test_intervals_and_layers_are_one_word_each() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("search=initp", "init_p\n"),
+        ("objective=val/los", "to name metrics of the run, but got val/los. There are"),
+        ("objective=lyapunov/rnn/maxi", "lyapunov/max, lyapunov/max_margin"),
+        ("objective=[val/loss,val/loss]", "Expected `objective` to be the name of a metric"),
         ("task=mocaap", "mocap"),
         ("task.lr=abc", "could not be converted to Float"),
         ("task.lrr=1", "Key 'lrr' not in"),
@@ -141,14 +117,14 @@ def test_bad_settings_fail_before_training_and_name_the_remedy(
 ) -> None:
     words = [*SMALL, f"task.text={text}"]
     words = [word for word in words if word.split("=")[0] != override.split("=")[0]]
-    said = run(*words, override, folder=text.parent, fails=True)
+    said = train(*words, override, folder=text.parent, fails=True)
     assert message in said
     assert "train.py --help" in said
     assert not list(text.parent.rglob("*.ckpt"))
 
 
 def test_help_is_worth_reading(tmp_path: Path) -> None:
-    said = run("--help", folder=tmp_path)
+    said = train("--help", folder=tmp_path)
     for part in (
         "task=mocap init_p=0.3",
         "task: charrnn, mocap",
@@ -159,7 +135,7 @@ def test_help_is_worth_reading(tmp_path: Path) -> None:
 
 
 def test_a_run_from_another_folder_to_its_table(text: Path) -> None:
-    said = run(*SMALL, f"task.text={text}", "trainer.max_epochs=2", folder=text.parent)
+    said = train(*SMALL, f"task.text={text}", "trainer.max_epochs=2", folder=text.parent)
     (folder,) = (text.parent / "outputs" / "charrnn").iterdir()
     assert "val. loss" in said
     # TensorBoard keeps ten images of a tag, and with `images=0` none at all.
@@ -186,7 +162,7 @@ def test_a_run_from_another_folder_to_its_table(text: Path) -> None:
 
 
 def test_synthetic_data_is_announced_everywhere(tmp_path: Path) -> None:
-    said = run("task=mocap", "trainer=quick", "data=synthetic", *SMALL[1:2], folder=tmp_path)
+    said = train("task=mocap", "trainer=quick", "data=synthetic", *SMALL[1:2], folder=tmp_path)
     assert "SYNTHETIC" in said
     (folder,) = (tmp_path / "outputs" / "mocap").iterdir()
     assert (folder / "mocap-synthetic").is_dir()
@@ -195,7 +171,7 @@ def test_synthetic_data_is_announced_everywhere(tmp_path: Path) -> None:
 
 
 def test_a_sweep(text: Path) -> None:
-    run("-m", *SMALL, f"task.text={text}", "trainer=quick", "init_p=0.1,0.3", folder=text.parent)
+    train("-m", *SMALL, f"task.text={text}", "trainer=quick", "init_p=0.1,0.3", folder=text.parent)
     jobs = sorted((text.parent / "multirun" / "charrnn").glob("*/*/charrnn-*"))
     spectra = [SpectrumHistory.load(job / "lyapunov" / "spectra.npz") for job in jobs]
     assert len(spectra) == 2
@@ -233,8 +209,8 @@ def test_a_killed_run_goes_on_where_it_stopped(text: Path) -> None:
 
     done = torch.load(last, weights_only=True)["epoch"] + 1
     words.append(f"trainer.max_epochs={done + 2}")
-    run(*words, "hydra.run.dir=whole", folder=text.parent)
-    run(*words, f"resume={last}", folder=text.parent)
+    train(*words, "hydra.run.dir=whole", folder=text.parent)
+    train(*words, f"resume={last}", folder=text.parent)
     whole, resumed = (
         SpectrumHistory.load(next((text.parent / name).rglob("spectra.npz")))
         for name in ("whole", "killed")
@@ -245,7 +221,7 @@ def test_a_killed_run_goes_on_where_it_stopped(text: Path) -> None:
 
 def test_a_resumed_run_keeps_the_best_epoch_in_its_own_folder(text: Path) -> None:
     words = [*SMALL, f"task.text={text}"]
-    run(*words, "trainer.max_epochs=3", folder=text.parent)
+    train(*words, "trainer.max_epochs=3", folder=text.parent)
     (folder,) = (text.parent / "outputs" / "charrnn").iterdir()
     (best,) = (folder / "checkpoints").glob("best-*.ckpt")
     # A ruinous rate makes the epochs after the resumption worse than the best before it.
@@ -254,7 +230,7 @@ def test_a_resumed_run_keeps_the_best_epoch_in_its_own_folder(text: Path) -> Non
     spoiled["optimizer_states"][0]["param_groups"][0]["lr"] = 10.0
     spoiled["lr_schedulers"][0]["base_lrs"] = [10.0]
     torch.save(spoiled, last)
-    said = run(*words, "trainer.max_epochs=5", f"resume={last}", folder=text.parent)
+    said = train(*words, "trainer.max_epochs=5", f"resume={last}", folder=text.parent)
     assert list((text.parent / "outputs" / "charrnn").iterdir()) == [folder]
     assert list((folder / "checkpoints").glob("best-*.ckpt")) == [best]
     assert str(best) in said

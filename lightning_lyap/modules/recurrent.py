@@ -62,7 +62,13 @@ def build_recurrent(
 
 
 class Predictor(LightningModule):
-    """Trains on batches of inputs and what follows them; logs ``train/loss`` and ``val/loss``."""
+    """Trains on batches of inputs and what follows them; logs ``train/loss`` and ``val/loss``.
+
+    Attributes:
+        metric_names: What is logged; a subclass that logs more says so here, for objectives.
+    """
+
+    metric_names: tuple[str, ...] = ("train/loss", "val/loss")
 
     @abstractmethod
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
