@@ -10,11 +10,11 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
-from lightning_lyap.checks import check_count
+from lightning_lyap.checks import check_choice, check_count, check_flag, check_name
 from lightning_lyap.driving import SequenceSource
 from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.estimate import SpectrumEstimate
-from lightning_lyap.finding import find_recurrent_modules
+from lightning_lyap.finding import find_recurrent_modules, read_names
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.interval import Interval
@@ -116,7 +116,7 @@ class LyapunovSpectrumCallback(Callback):
             two of these callbacks.
 
     Raises:
-        TypeError: If a number is no int.
+        TypeError: If a setting has the wrong type.
         ValueError: If a setting is out of range; at the start of the run also if the
             LightningModule has no recurrent module, one that has no known layers for ``"union"``,
             or the DataModule has too few sequences.
@@ -150,13 +150,13 @@ class LyapunovSpectrumCallback(Callback):
             layers,
             dtype,
         )
-        check_count("every_n_validations", every_n_validations, 1)
-        if on_error not in ("warn", "raise"):
-            raise ValueError(f"Expected `on_error` to be 'warn' or 'raise', but got {on_error!r}.")
-        self.every_n_validations = every_n_validations
-        self.before_training = before_training
-        names = (modules,) if isinstance(modules, str) else modules
-        self.modules = None if names is None else tuple(names)
+        self.every_n_validations = check_count("every_n_validations", every_n_validations, 1)
+        self.before_training = check_flag("before_training", before_training)
+        check_flag("figures", figures)
+        check_flag("save", save)
+        check_choice("on_error", on_error, ("warn", "raise"))
+        check_name("name", name)
+        self.modules = None if modules is None else read_names(modules)
         self.on_error = on_error
         self.name = name
         self._reporter = SpectrumReporter(name, self.settings.as_dict(), figures, save)
