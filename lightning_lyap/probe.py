@@ -71,7 +71,8 @@ class ProbeSettings:
             object.__setattr__(self, name, number)  # NumPy's integers go into no file
         check_state(self.state)
         check_layers(self.layers)
-        if self.dtype is not None and self.dtype not in tuple(DTYPE_NAMES):
+        known = isinstance(self.dtype, str) and self.dtype in DTYPE_NAMES
+        if self.dtype is not None and not known:
             raise ValueError(
                 f"Expected `dtype` to be one of {tuple(DTYPE_NAMES)} or None, "
                 f"but got {self.dtype!r}."

@@ -77,11 +77,13 @@ def _check_rows(state: Mapping[str, Any], count: int, rows: Iterable[str]) -> No
             _tensor(state, name, (count, size), floating=True)
     if "layer" in state:
         _tensor(state, "layer", (count, size), floating=False)
-    whole = torch.as_tensor(state.get("tangent_size", 0))
-    if whole.shape != () or _is_floating(whole) is not False or int(whole) < max(size, 1):
+    whole = state.get("tangent_size")
+    if isinstance(whole, Tensor) and whole.shape == () and _is_floating(whole) is False:
+        whole = int(whole)
+    if not isinstance(whole, int) or isinstance(whole, bool) or whole < max(size, 1):
         raise ValueError(
-            f"Expected `tangent_size` of at least {max(size, 1)} in a saved history, but got "
-            f"{state.get('tangent_size')}."
+            f"Expected a whole number `tangent_size` of at least {max(size, 1)} in a saved "
+            f"history, but got {whole!r}."
         )
 
 
