@@ -126,7 +126,7 @@ def _check(names: Sequence[str], mirror: Any, **seconds: Any) -> None:
     Args:
         names: Names of the registry.
         mirror: An address or None.
-        **seconds: Limits by name; None is no limit.
+        **seconds: Limits by name; None is no limit of ``total_seconds``.
 
     Raises:
         ValueError: If a name is not in the registry, the mirror is no address, or a limit is not
@@ -139,7 +139,8 @@ def _check(names: Sequence[str], mirror: Any, **seconds: Any) -> None:
         require_address(mirror)
     for name, value in seconds.items():
         real = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not (real and 0 < value < inf):
+        endless = value is None and name == "total_seconds"
+        if not endless and not (real and 0 < value < inf):
             raise ValueError(f"Expected {name} to be a number above 0, but got {value!r}.")
 
 
@@ -172,8 +173,8 @@ def fetch(
             is over.
         ValueError: If an argument is out of its range.
     """
-    _check(names, mirror, connect_seconds=connect_seconds, total_seconds=total_seconds)
     pooch = _import_pooch()
+    _check(names, mirror, connect_seconds=connect_seconds, total_seconds=total_seconds)
     deadline = None if total_seconds is None else time.monotonic() + total_seconds
     downloads = pooch.create(
         path=folder,
@@ -237,6 +238,8 @@ def _fetch_one(downloads: Any, name: str, downloader: Downloader) -> None:
     """
     url, target = downloads.get_url(name), downloads.abspath / name
     try:
+        # Two processes may fetch at once, and pooch fails if the other one makes the folder.
+        target.parent.mkdir(parents=True, exist_ok=True)
         downloads.fetch(name, downloader=downloader)
     except (OSError, ValueError) as error:
         if "does not match the known hash" not in str(error):
