@@ -1,7 +1,10 @@
 """What both tasks share: preparing, splitting once, and serving tensors in batches."""
 
 from abc import ABC, abstractmethod
+from numbers import Real
+from operator import index
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -30,12 +33,10 @@ class TensorDataModule(pl.LightningDataModule, ABC):
             ValueError: If a number is out of its range.
         """
         super().__init__()
-        require_at_least("batch_size", batch_size, 1)
-        require_at_least("num_workers", num_workers, 0)
+        self._batch_size = require_at_least("batch_size", batch_size, 1)
+        self._num_workers = require_at_least("num_workers", num_workers, 0)
         self.resolved_source = UNRESOLVED
         self._source = source
-        self._batch_size = batch_size
-        self._num_workers = num_workers
         self._splits: dict[str, TensorDataset] = {}
 
     @abstractmethod
@@ -86,7 +87,10 @@ class TensorDataModule(pl.LightningDataModule, ABC):
 
         Raises:
             RuntimeError: If ``setup()`` was not called.
+            ValueError: If there is no such split.
         """
+        if name not in ("train", "val", "test"):
+            raise ValueError(f"Expected name to be 'train', 'val' or 'test', but got {name!r}.")
         if not self._splits:
             raise RuntimeError(
                 f"Expected setup() before the {name} split is used, but got no such call. Call "
@@ -139,30 +143,62 @@ class TensorDataModule(pl.LightningDataModule, ABC):
         )
 
 
-def require_at_least(name: str, value: int, least: int) -> None:
+def require_at_least(name: str, value: Any, least: int) -> int:
     """Check a whole number.
 
     Args:
         name: The argument's name.
-        value: What was passed.
+        value: What was passed: an int, or what stands for one, such as NumPy's integers.
         least: Smallest allowed value.
+
+    Returns:
+        The value as an int, which goes into hyperparameters that load with ``weights_only=True``.
 
     Raises:
         ValueError: If the value is smaller or no whole number.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    try:
+        number = None if str(getattr(value, "dtype", "")).endswith("bool") else index(value)
+    except Exception:  # a TypeError, or what a tensor without values says
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
         raise ValueError(
             f"Expected {name} to be a whole number of at least {least}, but got {value!r}."
         )
+    return number
 
 
-def as_text(path: str | Path | None) -> str | None:
+def require_number(name: str, value: Any) -> float:
+    """Check a real number.
+
+    Args:
+        name: The argument's name.
+        value: What was passed.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        TypeError: If the value is no real number.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"Expected {name} to be a number, but got {value!r}.")
+    return float(value)
+
+
+def as_text(name: str, path: Any) -> str | None:
     """Write a path as plain text, so that hyperparameters load with ``weights_only=True``.
 
     Args:
+        name: The argument's name.
         path: A path or None.
 
     Returns:
         The path as a string, or None.
+
+    Raises:
+        TypeError: If it is neither.
     """
+    if path is not None and not isinstance(path, str | Path):
+        raise TypeError(f"Expected {name} to be a path or None, but got {path!r}.")
     return None if path is None else str(path)

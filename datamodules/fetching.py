@@ -4,8 +4,10 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC, EROFS
 from functools import cache
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,9 @@ PUBLIC_FOLDERS = {
 }
 
 
+DISK_REMEDY = "Choose a folder that can be written with cache_dir or LYAP_CACHE_DIR."
+DISK_ERRORS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
+DISK_NUMBERS = (ENOSPC, EROFS, EDQUOT)
 REMEDY = (
     "Check the connection and try again (finished files are kept), or point data_dir or "
     "LYAP_DATA_DIR to a folder that holds the data, or choose the synthetic stand-in with "
@@ -99,6 +104,46 @@ def address(name: str, mirror: str | None = None) -> str:
     return f"{PUBLIC_FOLDERS[folder]}/{rest}"
 
 
+def require_address(mirror: Any) -> None:
+    """Check the address of a mirror.
+
+    Args:
+        mirror: Address of a folder laid out like the data folder.
+
+    Raises:
+        ValueError: If it is no address of a web server.
+    """
+    if not isinstance(mirror, str) or not mirror.startswith(("http://", "https://")):
+        raise ValueError(
+            "Expected mirror to be an address that begins with http:// or https://, but got "
+            f"{mirror!r}. A folder on disk goes to data_dir."
+        )
+
+
+def _check(names: Sequence[str], mirror: Any, **seconds: Any) -> None:
+    """Check what `fetch` is given, before a connection is made.
+
+    Args:
+        names: Names of the registry.
+        mirror: An address or None.
+        **seconds: Limits by name; None is no limit of ``total_seconds``.
+
+    Raises:
+        ValueError: If a name is not in the registry, the mirror is no address, or a limit is not
+            positive.
+    """
+    strangers = [name for name in names if name not in registry()]
+    if strangers:
+        raise ValueError(f"Expected names of the registry, but got {strangers}.")
+    if mirror is not None:
+        require_address(mirror)
+    for name, value in seconds.items():
+        real = isinstance(value, int | float) and not isinstance(value, bool)
+        endless = value is None and name == "total_seconds"
+        if not endless and not (real and 0 < value < inf):
+            raise ValueError(f"Expected {name} to be a number above 0, but got {value!r}.")
+
+
 def fetch(
     names: Sequence[str],
     folder: Path,
@@ -126,8 +171,10 @@ def fetch(
     Raises:
         FetchError: If pooch is missing, a server does not deliver, a checksum differs, or the time
             is over.
+        ValueError: If an argument is out of its range.
     """
     pooch = _import_pooch()
+    _check(names, mirror, connect_seconds=connect_seconds, total_seconds=total_seconds)
     deadline = None if total_seconds is None else time.monotonic() + total_seconds
     downloads = pooch.create(
         path=folder,
@@ -191,12 +238,18 @@ def _fetch_one(downloads: Any, name: str, downloader: Downloader) -> None:
     """
     url, target = downloads.get_url(name), downloads.abspath / name
     try:
+        # Two processes may fetch at once, and pooch fails if the other one makes the folder.
+        target.parent.mkdir(parents=True, exist_ok=True)
         downloads.fetch(name, downloader=downloader)
-    except OSError as error:
-        raise FetchError(
-            f"Expected to fetch {url} into {target}, but got {_root_cause(error)}"
-        ) from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
+        if "does not match the known hash" not in str(error):
+            on_disk = isinstance(error, DISK_ERRORS) or (
+                type(error) is OSError and error.errno in DISK_NUMBERS
+            )
+            raise FetchError(
+                f"Expected to fetch {url} into {target}, but got {_root_cause(error)}",
+                DISK_REMEDY if on_disk else REMEDY,
+            ) from error
         raise FetchError(
             f"Expected {url} to have the sha256 sum {registry()[name]}, but got other bytes; "
             f"nothing was kept at {target}"

@@ -1,13 +1,13 @@
 """Motion capture of four sports: the paper's CMU Mocap task (Section 5.1, Appendix A.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from datamodules.base import TensorDataModule, as_text, require_at_least
+from datamodules.base import TensorDataModule, as_text, require_at_least, require_number
 from datamodules.fetching import registry
 from datamodules.recordings import (
     Statistics,
@@ -86,12 +86,17 @@ class MocapDataModule(TensorDataModule):
                 public address.
 
         Raises:
+            TypeError: If a path or a number is none.
             ValueError: If an argument is out of its range.
         """
-        data_dir, cache_dir = as_text(data_dir), as_text(cache_dir)
+        data_dir, cache_dir = as_text("data_dir", data_dir), as_text("cache_dir", cache_dir)
         actions = _known_actions(actions)
-        require_at_least("window", window, 1)
-        require_at_least("num_features", num_features, 1)
+        window = require_at_least("window", window, 1)
+        batch_size = require_at_least("batch_size", batch_size, 1)
+        num_features = require_at_least("num_features", num_features, 1)
+        num_workers = require_at_least("num_workers", num_workers, 0)
+        min_std = require_number("min_std", min_std)
+        train_fraction = require_number("train_fraction", train_fraction)
         _require_fractions(min_std, train_fraction)
         self._files = tuple(name for name in registry() if name.split("/")[-2] in actions)
         dataset = Dataset("CMU Mocap", self._files, VERSION, write_motion)
@@ -162,8 +167,8 @@ class MocapDataModule(TensorDataModule):
             RuntimeError: If ``setup()`` was not called.
         """
         self.split("val")
-        require_at_least("num_sequences", num_sequences, 1)
-        require_at_least("num_steps", num_steps, 1)
+        num_sequences = require_at_least("num_sequences", num_sequences, 1)
+        num_steps = require_at_least("num_steps", num_steps, 1)
         rounds = non_overlapping(self._held_out, num_steps)
         available = sum(map(len, rounds))
         if available < num_sequences:
@@ -237,7 +242,8 @@ def _known_actions(actions: Sequence[str]) -> list[str]:
     Raises:
         ValueError: If there is none, one twice, or an unknown one.
     """
-    names = [actions] if isinstance(actions, str) else [str(action) for action in actions]
+    given = (actions,) if isinstance(actions, str) or not isinstance(actions, Iterable) else actions
+    names = [str(action) for action in given]
     if not names or len(set(names)) < len(names) or not set(names) <= set(ACTIONS):
         raise ValueError(
             f"Expected actions to be distinct names out of {ACTIONS}, but got {names}."

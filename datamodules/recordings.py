@@ -1,5 +1,6 @@
 """Motion recordings as tensors: reading, cutting, scaling and windows."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,17 @@ def read_recording(file: Path) -> Tensor:
         Frames ``[F, 117]`` (float64); angles in radians.
 
     Raises:
-        ValueError: If rows differ in length, have no 117 numbers, or hold something not finite.
+        FileNotFoundError: If there is no such file.
+        ValueError: If there is no row, rows differ in length, have no 117 numbers, or hold
+            something not finite.
     """
     remedy = "Delete the file to have it fetched again, or restore it in data_dir."
+    if not file.is_file():
+        raise FileNotFoundError(f"Expected {file} to be a recording, but it is no file. {remedy}")
     try:
-        frames = np.loadtxt(file, delimiter=",", ndmin=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of no data: an error of its own below
+            frames = np.loadtxt(file, delimiter=",", ndmin=2, comments=None)
     except ValueError as error:
         raise ValueError(
             f"Expected {file} to hold {NUM_COLUMNS} comma-separated numbers a line, but got "

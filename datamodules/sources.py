@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pytorch_lightning.utilities import rank_zero_warn
 
 from datamodules.cache import cache_folder, write_once
-from datamodules.fetching import FetchError, fetch, holds
+from datamodules.fetching import FetchError, fetch, holds, require_address
 
 SOURCES = ("auto", "real", "synthetic")
 UNRESOLVED = "unresolved"
@@ -133,14 +133,17 @@ class DataSource(Source):
             fetch_seconds: Seconds after which "auto" gives up fetching.
 
         Raises:
-            ValueError: If ``source`` is no such word or ``data_dir`` is empty.
+            ValueError: If ``source`` is no such word, ``data_dir`` is empty, or ``mirror`` no
+                address.
         """
-        if source not in SOURCES:
+        if not isinstance(source, str) or source not in SOURCES:
             raise ValueError(f"Expected source to be one of {SOURCES}, but got {source!r}.")
         if data_dir == "":
             raise ValueError(
                 "Expected data_dir to name a folder, but got ''. Pass None to use the cache."
             )
+        if mirror is not None:
+            require_address(mirror)
         self._dataset = dataset
         self._source = source
         self._data_dir = data_dir

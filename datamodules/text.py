@@ -67,12 +67,16 @@ class CharTextDataModule(TensorDataModule):
                 the public address.
 
         Raises:
+            TypeError: If a path is none.
             ValueError: If a number or ``source`` is out of its range.
             FileNotFoundError: If ``text`` names no file.
         """
-        require_at_least("sequence_length", sequence_length, 1)
-        require_at_least("seed", seed, 0)
-        data_dir, text, cache_dir = as_text(data_dir), as_text(text), as_text(cache_dir)
+        sequence_length = require_at_least("sequence_length", sequence_length, 1)
+        batch_size = require_at_least("batch_size", batch_size, 1)
+        num_workers = require_at_least("num_workers", num_workers, 0)
+        seed = require_at_least("seed", seed, 0)
+        data_dir, cache_dir = as_text("data_dir", data_dir), as_text("cache_dir", cache_dir)
+        text = as_text("text", text)
         dataset = Dataset(
             "War and Peace", (TEXT_FILE,), f"{VERSION}_seed{seed}", partial(write_text, seed=seed)
         )
@@ -136,8 +140,8 @@ class CharTextDataModule(TensorDataModule):
             RuntimeError: If ``setup()`` was not called.
         """
         self.split("test")
-        require_at_least("num_sequences", num_sequences, 1)
-        require_at_least("num_steps", num_steps, 1)
+        num_sequences = require_at_least("num_sequences", num_sequences, 1)
+        num_steps = require_at_least("num_steps", num_steps, 1)
         length = len(self._test_tokens)
         if num_sequences * num_steps > length:
             raise ValueError(
@@ -174,8 +178,13 @@ def read_text(file: Path) -> str:
         Its characters.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If it is no UTF-8.
     """
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"Expected {file} to be a text in UTF-8, but it is no file. Correct the path."
+        )
     try:
         return file.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:

@@ -9,12 +9,12 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
-from lightning_lyap.checks import check_count
+from lightning_lyap.checks import check_count, check_flag, check_name
 from lightning_lyap.driving import BrokenSource, SequenceSource
 from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.estimate import SpectrumEstimate
 from lightning_lyap.failures import OnError, describe, release
-from lightning_lyap.finding import split_recurrent_modules
+from lightning_lyap.finding import read_names, split_recurrent_modules
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.interval import Interval
@@ -121,7 +121,7 @@ class LyapunovSpectrumCallback(Callback):
             two of these callbacks.
 
     Raises:
-        TypeError: If a number is no int.
+        TypeError: If a setting has the wrong type.
         ValueError: If a setting is out of range; at the start of the run also if the
             LightningModule has no recurrent module, ``modules`` names others or one without a
             spectrum, one has no known layers for ``"union"``, or the DataModule has too few
@@ -156,11 +156,12 @@ class LyapunovSpectrumCallback(Callback):
             layers,
             dtype,
         )
-        check_count("every_n_validations", every_n_validations, 1)
-        self.every_n_validations = every_n_validations
-        self.before_training = before_training
-        names = (modules,) if isinstance(modules, str) else modules
-        self.modules = None if names is None else tuple(names)
+        self.every_n_validations = check_count("every_n_validations", every_n_validations, 1)
+        self.before_training = check_flag("before_training", before_training)
+        check_flag("figures", figures)
+        check_flag("save", save)
+        check_name("name", name)
+        self.modules = None if modules is None else read_names(modules)
         self.name = name
         self._reporter = SpectrumReporter(name, self.settings.as_dict(), figures, save, on_error)
         self._validations = 0

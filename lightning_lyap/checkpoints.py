@@ -1,8 +1,10 @@
 """Trained networks from their checkpoints, and held-out sequences to measure them on."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -16,6 +18,15 @@ from lightning_lyap.modules.recurrent import Predictor
 TASKS: dict[str, tuple[type[Predictor], str]] = {
     "vocab_size": (CharRNN, "CharTextDataModule"),
     "num_features": (MocapRNN, "MocapDataModule"),
+}
+
+
+# Types of what else is read off a checkpoint.
+HEADER: dict[str, type] = {
+    "epoch": int,
+    "global_step": int,
+    "hyper_parameters": Mapping,
+    "datamodule_hyper_parameters": Mapping,
 }
 
 
@@ -35,17 +46,42 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"Expected a checkpoint, but {path} is no file.")
     try:
+        _refuse_damage(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             f"Expected {path} to be a checkpoint of tensors, numbers and text, but it can't be "
-            f"read as one: {error}"
+            f"read as one: {error}. Take another checkpoint of the run."
         ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise ValueError(
             f"Expected {path} to be a checkpoint of Lightning's, but got one without `state_dict`."
         )
+    for name, kind in HEADER.items():
+        if name in checkpoint and not isinstance(checkpoint[name], kind):
+            raise ValueError(
+                f"Expected {path} to be a checkpoint of Lightning's with `{name}`, a "
+                f"{kind.__name__}, but got a {type(checkpoint[name]).__name__}. Take another "
+                "checkpoint of the run."
+            )
     return checkpoint
+
+
+def _refuse_damage(path: Path) -> None:
+    """Compare what a file of torch's holds with its checksums, which `torch.load` does not.
+
+    Args:
+        path: The file; those of old versions of torch have no checksums.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if not is_zipfile(path):
+        return
+    with ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of {damaged!r} in it is another")
 
 
 def task_of(checkpoint: dict[str, Any]) -> str | None:
@@ -74,7 +110,7 @@ def load_network(path: Path, task: str | None, class_path: str | None) -> Lightn
 
     Raises:
         TypeError: If the class is no LightningModule.
-        ValueError: If the class is not known.
+        ValueError: If the class is not known, or the checkpoint is of another one.
     """
     if class_path is not None:
         kind = _import_class(class_path)
@@ -85,7 +121,13 @@ def load_network(path: Path, task: str | None, class_path: str | None) -> Lightn
             f"Expected a checkpoint of CharRNN or MocapRNN, but {path} is none. Name the class of "
             "the LightningModule by `--class package.module.Class`."
         )
-    return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    try:
+        return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"Expected {path} to be a checkpoint of {kind.__name__}, but loading it as one gave "
+            f"{type(error).__name__}: {error}. Name the class it is of by `--class`."
+        ) from error
 
 
 def _import_class(path: str) -> Any:
@@ -134,14 +176,16 @@ def read_batch(path: Path, dtype: torch.dtype) -> tuple[Tensor, ...]:
         if path.suffix == ".npy":
             data = torch.from_numpy(np.load(path, allow_pickle=False))
         else:
+            _refuse_damage(path)
             data = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             f"Expected {path} to hold an array (.npy) or tensors (.pt), but it can't be read: "
-            f"{error}"
+            f"{error}. Write it by `numpy.save` or `torch.save`."
         ) from error
     parts = (data,) if isinstance(data, Tensor) else data
-    if not isinstance(parts, (tuple, list)) or not all(isinstance(p, Tensor) for p in parts):
+    several = isinstance(parts, (tuple, list)) and len(parts) > 0
+    if not several or not all(isinstance(part, Tensor) for part in parts):
         raise ValueError(
             f"Expected {path} to hold a tensor or several, but got {type(data).__name__}."
         )
@@ -179,7 +223,14 @@ def task_sequences(
             "Start in the project's folder, or give inputs by `--data FILE`."
         ) from error
     saved = checkpoint.get("datamodule_hyper_parameters", {})
-    datamodule = getattr(kinds, TASKS[task][1])(**saved | changes)
+    name = TASKS[task][1]
+    try:
+        datamodule = getattr(kinds, name)(**saved | changes)
+    except TypeError as error:
+        raise ValueError(
+            f"Expected a checkpoint with the arguments of {name}, but got {sorted(saved)}: {error}."
+            " Give inputs by `--data FILE`."
+        ) from error
     datamodule.prepare_data()
     datamodule.setup("fit")
     expected, got = checkpoint["hyper_parameters"][task], getattr(datamodule, task)

@@ -4,7 +4,7 @@ import gc
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import torch
 
@@ -23,19 +23,6 @@ LESS_MEMORY = (
 )
 # What torch's CPU allocator says; it raises a plain RuntimeError.
 NO_MEMORY_ON_CPU = "can't allocate memory"
-
-
-def check_on_error(on_error: str) -> None:
-    """Refuse words that name no policy.
-
-    Args:
-        on_error: ``"warn"`` or ``"raise"``.
-
-    Raises:
-        ValueError: If it is another word.
-    """
-    if on_error not in get_args(OnError):
-        raise ValueError(f"Expected `on_error` to be 'warn' or 'raise', but got {on_error!r}.")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from torch import nn
 
@@ -11,18 +12,20 @@ COMPILED = "_orig_mod"
 
 
 def find_recurrent_modules(
-    root: nn.Module, names: Iterable[str] | None = None
+    root: nn.Module, names: Iterable[str] | str | None = None
 ) -> dict[str, nn.Module]:
     """Find the recurrent modules inside a module: torch's, torch's cells, and registered types.
 
     Args:
         root: Any module, a LightningModule as a rule.
-        names: Names to choose, as in ``named_modules()``. Default: all that have a spectrum.
+        names: Names to choose, as in ``named_modules()``, or a single one. Default: all that have
+            a spectrum.
 
     Returns:
         The modules by name. What lies inside one of them is part of it and not listed.
 
     Raises:
+        TypeError: If ``root`` is no module, or ``names`` are no names.
         ValueError: If there is none, a name is not among them, or a chosen one has no spectrum.
 
     Warns:
@@ -41,7 +44,7 @@ def find_recurrent_modules(
 
 
 def split_recurrent_modules(
-    root: nn.Module, names: Iterable[str] | None = None
+    root: nn.Module, names: Iterable[str] | str | None = None
 ) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """Find the recurrent modules inside a module, and tell those apart that have no spectrum.
 
@@ -54,15 +57,21 @@ def split_recurrent_modules(
         has none; the latter only where no names are given.
 
     Raises:
+        TypeError: If ``root`` is no module, or ``names`` are no names.
         ValueError: If there is no recurrent module of either kind, a name is not among them, or a
             chosen one has no spectrum.
     """
+    if not isinstance(root, nn.Module):
+        got = f"the class {root.__name__}" if isinstance(root, type) else type(root).__name__
+        raise TypeError(
+            f"Expected `module` to be a torch.nn.Module, but got {got}. Pass the network itself."
+        )
     found: dict[str, nn.Module] = {}
     for path, module in _walk(root, "", set()):
         name = ".".join(part for part in path.split(".") if part != COMPILED)
         found[name or type(module).__name__.lower()] = module
     if names is not None:
-        return _choose(found, names), {}
+        return _choose(found, read_names(names)), {}
     if not found:
         raise ValueError(_nothing_found(root, "none"))
     supported = {name: module for name, module in found.items() if not _is_bidirectional(module)}
@@ -91,6 +100,30 @@ def _nothing_found(root: nn.Module, got: str) -> str:
         f"{got}. Make the recurrence a submodule (self.rnn = nn.LSTM(...)), register its type by "
         "`register_recurrence`, or leave this out."
     )
+
+
+def read_names(names: Any) -> tuple[str, ...]:
+    """Read the names of modules.
+
+    Args:
+        names: Names, or a single one.
+
+    Returns:
+        The names.
+
+    Raises:
+        TypeError: If they are no words.
+    """
+    given = (names,) if isinstance(names, str) else names
+    if not isinstance(given, Iterable) or isinstance(given, bytes):
+        raise TypeError(f"Expected `modules` to be names of modules, but got {names!r}.")
+    chosen = tuple(given)
+    if not all(isinstance(name, str) for name in chosen):
+        raise TypeError(
+            f"Expected `modules` to be names of modules, as in `named_modules()`, but got {names!r}"
+            ". Pass the names, not the modules."
+        )
+    return chosen
 
 
 def _walk(module: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_lyap._version import __version__
 from lightning_lyap.estimate import LayeredSpectrum, MeanSpectrum
 from lightning_lyap.plotting import plot_history, plot_spectrum
+from lightning_lyap.saved_history import check_saved
 
 ROWS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
 
@@ -151,26 +152,29 @@ class SpectrumHistory:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned.
+        """Take over what `state_dict` returned, all of it or nothing.
 
         Args:
             state: Tensors, numbers and text.
+
+        Raises:
+            ValueError: If something is missing or does not fit together.
         """
-        self.settings = json.loads(state["settings"])
-        self.failures = json.loads(state["failures"])
-        self.epochs = state["epochs"].tolist()
-        self.steps = state["steps"].tolist()
-        self.seconds = state["seconds"].tolist()
-        layers = state.get("layer", [None] * len(self.epochs))
-        self.spectra = [
+        texts = check_saved(state, ROWS)
+        layers = state.get("layer", [None] * len(state["epochs"]))
+        spectra = [
             LayeredSpectrum(
                 **{name: state[name][index] for name in ROWS},
                 layer=_known_layer(layers[index]),
                 num_sequences=int(state["num_sequences"][index]),
                 tangent_size=int(state["tangent_size"]),
             )
-            for index in range(len(self.epochs))
+            for index in range(len(state["epochs"]))
         ]
+        self.settings, self.failures, self.spectra = texts.settings, texts.failures, spectra
+        self.epochs = state["epochs"].tolist()
+        self.steps = state["steps"].tolist()
+        self.seconds = state["seconds"].tolist()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the history as a NumPy archive of numbers and text; the file appears whole.
@@ -206,8 +210,11 @@ class SpectrumHistory:
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is no such file.
+            TypeError: If ``path`` is no path.
+            ValueError: If it is no such file, or damaged.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"Expected `path` to be a path, but got {path!r}.")
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
@@ -217,12 +224,16 @@ class SpectrumHistory:
             }
             history = cls()
             history.load_state_dict(state)
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"Expected {os.fspath(path)!r} to be a file of spectra, but there is none. It is "
+                "LOG_DIR/lyapunov/spectra.npz of a run with LyapunovSpectrumCallback(save=True)."
+            ) from error
         except Exception as error:
             raise ValueError(
                 f"Expected {os.fspath(path)!r} to be a file of spectra written by "
-                f"lightning_lyap, but it can't be read as one: {error}"
+                f"lightning_lyap, but it can't be read as one: {error}. The file is left as it "
+                "is; every checkpoint of the run holds the spectra, too."
             ) from error
         return history
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, get_args
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Trainer
 
-from lightning_lyap.failures import OUTCOMES, Doing, OnError, check_on_error, guarded
+from lightning_lyap.checks import check_choice
+from lightning_lyap.failures import OUTCOMES, Doing, OnError, guarded
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.probe import Measurement
 from lightning_lyap.trainer_facts import completed_epochs, logging_step
@@ -30,7 +31,7 @@ class Ledger:
     """
 
     def __init__(self, settings: dict[str, Any], on_error: OnError = "warn") -> None:
-        check_on_error(on_error)
+        check_choice("on_error", on_error, get_args(OnError))
         self.histories: dict[str, SpectrumHistory] = {}
         self.on_error = on_error
         self._settings = settings

@@ -4,6 +4,7 @@ A run's folder holds them in ``losses.csv`` (`save_losses`), in ``metrics.csv`` 
 CSVLogger) or in TensorBoard's event files; the first that has the loss counts.
 """
 
+import math
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,15 +101,18 @@ def _numbers(path: Path, epoch: str, loss: str) -> tuple[float, float]:
         Two numbers.
 
     Raises:
-        ValueError: If one is none.
+        ValueError: If one is none, or the epoch not finite.
     """
     try:
-        return float(epoch), float(loss)
+        numbers = float(epoch), float(loss)
     except ValueError:
+        numbers = (math.nan, math.nan)
+    if not math.isfinite(numbers[0]):
         raise ValueError(
             f"Expected an epoch and a loss, two numbers, in each line of {path}, "
-            f"but got {epoch!r}, {loss!r}."
-        ) from None
+            f"but got {epoch!r}, {loss!r}. The loss may be nan or inf, the epoch not."
+        )
+    return numbers
 
 
 def _from_events(folder: Path, tag: str) -> Losses:

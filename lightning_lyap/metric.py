@@ -1,5 +1,6 @@
 """The spectrum as a torchmetrics Metric: sums and counts, so merging is exact."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,15 +15,17 @@ from lightning_lyap.dynamics import (
     StateChoice,
     as_dynamics,
     check_layers,
+    check_state,
     uncouple,
 )
-from lightning_lyap.dynamics.base import num_blocks
+from lightning_lyap.dynamics.base import compute_dtype, num_blocks
 from lightning_lyap.estimate import LayeredSpectrum, SpectrumEstimate, SpectrumSums
 from lightning_lyap.interval import Interval
 from lightning_lyap.plotting import plot_spectrum
 from lightning_lyap.spectrum import lyapunov_spectrum
 
 VECTORS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
+DRAWN = ("exponents", "std", "resolved", "margins")
 
 
 class LyapunovSpectrum(Metric):
@@ -46,7 +49,7 @@ class LyapunovSpectrum(Metric):
         kwargs: Of `torchmetrics.Metric`.
 
     Raises:
-        TypeError: If a setting is no int.
+        TypeError: If a number is no int.
         ValueError: If a setting is out of range or no such word.
 
     Example:
@@ -87,8 +90,12 @@ class LyapunovSpectrum(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_settings(num_exponents, warmup_steps, orthonormalize_every)
+        num_exponents, warmup_steps, orthonormalize_every, _ = check_settings(
+            num_exponents, warmup_steps, orthonormalize_every
+        )
+        check_state(state)
         check_layers(layers)
+        compute_dtype(torch.float32, dtype)
         self.settings: dict[str, Any] = {
             "num_exponents": num_exponents,
             "warmup_steps": warmup_steps,
@@ -149,10 +156,15 @@ class LyapunovSpectrum(Metric):
             lengths: ``[B]`` or None.
 
         Raises:
-            TypeError: If the inputs are missing.
+            TypeError: If the inputs are missing, or given beside an estimate.
             ValueError: If the spectrum has another size than those seen before.
         """
         if isinstance(dynamics, SpectrumEstimate):
+            if not (inputs is None and initial_state is None and lengths is None):
+                raise TypeError(
+                    "Expected no `inputs`, `initial_state` or `lengths` beside an estimate, but "
+                    "got some. Pass the dynamics in place of the estimate to measure on them."
+                )
             self._add(dynamics)
             return
         if inputs is None:
@@ -275,10 +287,16 @@ class LyapunovSpectrum(Metric):
 
         Returns:
             Figure and axes.
+
+        Raises:
+            TypeError: If ``val`` is something else.
         """
         values = self.compute() if val is None else val
-        exponents, std, resolved, margins = (
-            values[name].reshape(-1) for name in ("exponents", "std", "resolved", "margins")
-        )
+        if not isinstance(values, Mapping) or not set(DRAWN) <= set(values):
+            raise TypeError(
+                f"Expected `val` to be what `compute` returned, with {', '.join(DRAWN)}, but got "
+                f"a {type(values).__name__}. Leave it out to draw what was measured."
+            )
+        exponents, std, resolved, margins = (values[name].reshape(-1) for name in DRAWN)
         layer = values["layer"].reshape(-1) if "layer" in values else None
         return plot_spectrum(exponents, std, resolved, margins=margins, layer=layer, ax=ax)

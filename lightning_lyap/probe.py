@@ -59,12 +59,20 @@ class ProbeSettings:
     dtype: str | None
 
     def __post_init__(self) -> None:
-        check_count("num_sequences", self.num_sequences, 1)
-        check_count("num_steps", self.num_steps, 1)
-        check_settings(self.num_exponents, self.warmup_steps, self.orthonormalize_every)
+        checked = check_settings(self.num_exponents, self.warmup_steps, self.orthonormalize_every)
+        plain = {
+            "num_sequences": check_count("num_sequences", self.num_sequences, 1),
+            "num_steps": check_count("num_steps", self.num_steps, 1),
+            "warmup_steps": checked.warmup_steps,
+            "orthonormalize_every": checked.orthonormalize_every,
+            "num_exponents": checked.num_exponents,
+        }
+        for name, number in plain.items():
+            object.__setattr__(self, name, number)  # NumPy's integers go into no file
         check_state(self.state)
         check_layers(self.layers)
-        if self.dtype is not None and self.dtype not in DTYPE_NAMES:
+        known = isinstance(self.dtype, str) and self.dtype in DTYPE_NAMES
+        if self.dtype is not None and not known:
             raise ValueError(
                 f"Expected `dtype` to be one of {tuple(DTYPE_NAMES)} or None, "
                 f"but got {self.dtype!r}."

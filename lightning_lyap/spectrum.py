@@ -10,14 +10,16 @@ from torch import Tensor, nn
 
 from lightning_lyap.assembly import assemble
 from lightning_lyap.certificate import Certificate
-from lightning_lyap.checks import check_basis, check_inputs, check_range, check_settings
+from lightning_lyap.checks import check_flag, check_function, check_range, check_settings
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, as_dynamics, uncouple
 from lightning_lyap.dynamics.base import num_blocks
+from lightning_lyap.dynamics.readable import check_state_tensors
 from lightning_lyap.estimate import SpectrumEstimate
 from lightning_lyap.extension import groups, run_to_target
 from lightning_lyap.forward import FORWARD_STEPS, forward_check
 from lightning_lyap.interval import AutoInterval, FixedInterval, Interval, Schedule
 from lightning_lyap.orthonormal import random_orthonormal_basis
+from lightning_lyap.tensor_checks import check_basis, check_inputs, check_weights
 from lightning_lyap.trajectories import Progress, Trajectories
 
 
@@ -122,9 +124,15 @@ def lyapunov_spectrum(
         and 2. Benettin et al. (1980), Meccanica 15, 9-20.
     """
     dynamics = getattr(dynamics, "_orig_mod", dynamics)  # of torch.compile
-    check_settings(num_exponents, warmup_steps, orthonormalize_every, seed)
+    num_exponents, warmup_steps, orthonormalize_every, seed = check_settings(
+        num_exponents, warmup_steps, orthonormalize_every, seed
+    )
     if target_stderr is not None:
-        check_range("target_stderr", target_stderr, 0.0, open_low=True)
+        target_stderr = check_range("target_stderr", target_stderr, 0.0, open_low=True)
+    check_flag("keep_log_stretches", keep_log_stretches)
+    check_function("progress", progress)
+    check_weights(dynamics)
+    check_state_tensors(initial_state)
     system = uncouple(as_dynamics(dynamics, initial_state, state, dtype), layers)
     ends = check_inputs(system, dynamics, inputs, lengths, warmup_steps, dtype)
     with _full_precision(system.device.type):

@@ -39,15 +39,49 @@ def read_table(path: Path, required: Iterable[str] = ()) -> list[dict[str, str]]
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it lacks a column.
+        ValueError: If it is no table, lacks a column or has one twice, or a line has more values
+            than there are columns.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = list(reader.fieldnames or ())
-        missing = [name for name in required if name not in columns]
-        if missing:
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected {path} to be a CSV file, but it is no file.")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = list(reader.fieldnames or ())
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"Expected {path} to be a CSV file in UTF-8, but it can't be read as one: {error}. "
+            "Write it again, or leave it out."
+        ) from error
+    _check_columns(path, columns, list(required))
+    for line, row in enumerate(rows, start=2):
+        if None in row:
             raise ValueError(
-                f"Expected {path} to be a CSV file with the columns {', '.join(required)}, but "
-                f"got {', '.join(columns) or 'an empty file'}. Write them in its first line."
+                f"Expected {len(columns)} values in each line of {path}, but got more in line "
+                f"{line}. Write it again, or leave it out."
             )
-        return [{name: text or "" for name, text in row.items() if name} for row in reader]
+    return [{name: text or "" for name, text in row.items() if name} for row in rows]
+
+
+def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str]) -> None:
+    """Check the header of a CSV file.
+
+    Args:
+        path: The file.
+        columns: Names in the header.
+        required: Columns it must have.
+
+    Raises:
+        ValueError: If it lacks one, or has one twice.
+    """
+    if any(name not in columns for name in required):
+        raise ValueError(
+            f"Expected {path} to be a CSV file with the columns {', '.join(required)}, but "
+            f"got {', '.join(columns) or 'an empty file'}. Write them in its first line."
+        )
+    if len(set(columns)) < len(columns):
+        raise ValueError(
+            f"Expected {path} to be a CSV file with distinct columns, but got "
+            f"{', '.join(columns)}. Give each a name of its own in its first line."
+        )

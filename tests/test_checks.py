@@ -150,6 +150,11 @@ def test_autonomous_systems_take_inputs_without_features() -> None:
 
 def test_settings_alone() -> None:
     check_settings(None, 0, 1, 0)
-    check_count("n", 3, 3)
+    assert check_count("n", 3, 3) == 3
+    for three in (np.int64(3), np.array(3), torch.tensor(3)):
+        assert type(check_count("n", three, 3)) is int
+    for no_number in (np.True_, torch.tensor(True), np.float64(3), torch.tensor([3, 3])):
+        with pytest.raises(TypeError, match="Expected `n` to be an int, but got"):
+            check_count("n", no_number, 0)
     with pytest.raises(ValueError, match="Expected `n` to be at least 4, but got 3"):
         check_count("n", 3, 4)

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from os.path import commonpath
 from pathlib import Path
 
+from lightning_lyap.commands.output import check_output
 from lightning_lyap.comparing_plots import plot_spectra_by_loss, plot_statistics_by_loss
 from lightning_lyap.comparison import Comparison, compare_runs
 from lightning_lyap.comparison_table import format_comparison
@@ -50,6 +51,7 @@ def run(arguments: Namespace) -> None:
         FileNotFoundError: If there are no runs.
         ValueError: If they can't be compared.
     """
+    check_output(arguments.output)
     given = None if arguments.losses is None else read_given_losses(arguments.losses)
     files = find_spectra(arguments.runs, arguments.name, arguments.module)
     runs, skipped = load_runs(files, arguments.loss_tag, given)

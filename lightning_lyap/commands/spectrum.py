@@ -14,6 +14,7 @@ from lightning_lyap.checkpoints import (
     task_sequences,
 )
 from lightning_lyap.checks import check_count
+from lightning_lyap.commands.output import check_output
 from lightning_lyap.estimate import SpectrumEstimate
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.network_spectra import spectra_of
@@ -69,6 +70,8 @@ def run(arguments: Namespace) -> None:
     check_count("num_sequences", arguments.num_sequences, 1)
     check_count("num_steps", arguments.num_steps, 1)
     check_count("warmup_steps", arguments.warmup_steps, 0)
+    check_count("show", arguments.show, 0)
+    check_output(arguments.output)
     checkpoint = read_checkpoint(arguments.checkpoint)
     task = task_of(checkpoint) if arguments.class_path is None else None
     network = load_network(arguments.checkpoint, task, arguments.class_path)

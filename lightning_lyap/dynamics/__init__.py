@@ -78,6 +78,11 @@ def as_dynamics(
         ValueError: If a step function comes without an initial state, or ``state`` is no such word.
     """
     check_state(state)
+    if isinstance(dynamics, type):
+        raise TypeError(
+            f"Expected `dynamics` to be an object, but got the class {dynamics.__name__}. Make one "
+            "of it, with its sizes."
+        )
     if isinstance(dynamics, nn.Module):
         known = recurrence_of(dynamics)
         if known is not None:

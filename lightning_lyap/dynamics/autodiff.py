@@ -4,13 +4,15 @@
 """
 
 from collections.abc import Callable
+from inspect import Signature, signature
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from lightning_lyap.dynamics.base import State, TangentMap, compute_dtype, stack_rows
+from lightning_lyap.dynamics.readable import check_state_tensors
 from lightning_lyap.dynamics.states import StateForm, read_new_state
 
 StepFunction: TypeAlias = Callable[[Tensor, Any], Any]
@@ -34,8 +36,9 @@ class AutodiffDynamics:
             ``start``.
 
     Raises:
-        TypeError: If ``start`` is no tensor and no tuple or dict of such.
-        ValueError: If a tensor of ``start`` is not ``[B, N]``.
+        TypeError: If ``start`` is no tensor and no tuple or dict of such, or ``step`` takes other
+            arguments.
+        ValueError: If a tensor of ``start`` is not ``[B, N]``, or there is no number in them.
 
     Example:
         >>> half = AutodiffDynamics(lambda x, s: 0.5 * s, torch.ones(1, 2))
@@ -53,6 +56,7 @@ class AutodiffDynamics:
         dtype: torch.dtype | None = None,
         default: Callable[[int], Any] | None = None,
     ) -> None:
+        _check_call(step)
         self._step = step
         self._form = StateForm.of(start)
         tensors = self._tensors(start)
@@ -64,6 +68,11 @@ class AutodiffDynamics:
         self._active = every if differentiate is None else differentiate
         self._sizes = [tensors[index].shape[1] for index in self._active]
         self.tangent_size = sum(self._sizes)
+        if self.tangent_size == 0:
+            raise ValueError(
+                "Expected the state of a step function to hold at least one number a sequence, but "
+                f"got the shapes {_shapes(tensors)}. Give `initial_state` the size of the state."
+            )
 
     def drive(self, inputs: Tensor) -> Tensor:
         """Bring time to the front; see `Dynamics.drive`."""
@@ -123,7 +132,32 @@ class AutodiffDynamics:
                 raise _not_differentiable(error) from error
             return stack_rows([block.permute(1, 2, 0) for block in moved])
 
-        return advance(*part), push
+        return self._first(advance, part, drive), push
+
+    def _first(self, advance: Callable[..., State], part: State, drive: Tensor) -> State:
+        """Advance outside of torch.func, and say of what shapes a step fails.
+
+        Args:
+            advance: Takes the active tensors.
+            part: The active tensors.
+            drive: ``[B, I]``.
+
+        Returns:
+            The new state.
+
+        Raises:
+            RuntimeError: If one of torch's operations fails in the step.
+        """
+        try:
+            return advance(*part)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"Expected a step of `inputs` {tuple(drive.shape)} from `initial_state` "
+                f"{_shapes(part)}, but got {type(error).__name__}: {error}. Give both the sizes "
+                "that the step takes."
+            ) from error
 
     def _advance(self, drive: Tensor, state: State) -> State:
         """Call the user's function on copies and find the new state in what it returns.
@@ -149,6 +183,11 @@ class AutodiffDynamics:
                 f"state), in the form and the shapes of the old one, {_shapes(state)}, but got "
                 f"{_shapes(got)} in a {type(result).__name__}."
             )
+        if any(tensor.is_complex() for tensor in new):
+            raise TypeError(
+                "Expected the step function to return a state of real numbers, but got complex "
+                "ones. Stack real and imaginary part: the tangent space is real."
+            )
         return tuple(tensor.to(self.dtype) for tensor in new)
 
     def _tensors(self, state: Any) -> State:
@@ -161,9 +200,10 @@ class AutodiffDynamics:
             A tuple of tensors ``[B, N_i]``.
 
         Raises:
-            TypeError: If it is no tensor and no tuple or dict of such.
+            TypeError: If it is no tensor and no tuple or dict of such, or of complex numbers.
             ValueError: If it has another form than the first, or a tensor is not ``[B, N]``.
         """
+        check_state_tensors(state)
         own = StateForm.of(state)
         tensors = self._form.tensors(state)
         if tensors is None:
@@ -177,6 +217,30 @@ class AutodiffDynamics:
                 f"of such, but got the shapes {_shapes(tensors)}."
             )
         return tensors
+
+
+def _check_call(step: Any) -> None:
+    """Refuse a step that can't be called with an input and a state.
+
+    Args:
+        step: A function or module; what has no signature is not looked at.
+
+    Raises:
+        TypeError: If it takes other arguments.
+    """
+    called = step.forward if isinstance(step, nn.Module) else step
+    try:
+        takes: Signature = signature(called)
+    except (TypeError, ValueError):
+        return
+    try:
+        takes.bind(None, None)
+    except TypeError as error:
+        raise TypeError(
+            "Expected `dynamics` to be called as step(x_t, state), but got a "
+            f"{type(step).__name__} that takes {takes}: {error}. Pass a function that calls it, "
+            "`lambda x, state: ...`."
+        ) from error
 
 
 def _shapes(state: State) -> list[tuple[int, ...]]:

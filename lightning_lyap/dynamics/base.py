@@ -203,7 +203,7 @@ def as_state_tensors(given: Any) -> State:
         if not isinstance(tensor, Tensor):
             raise TypeError(
                 "Expected a state to be a tensor or a tuple of tensors, "
-                f"but got {type(tensor).__name__}."
+                f"but got {type(tensor).__name__}. Pass `initial_state` as the module takes it."
             )
     return tensors
 
@@ -235,7 +235,7 @@ def compute_dtype(own: torch.dtype, wanted: torch.dtype | None) -> torch.dtype:
     """
     if wanted is None:
         return own if own in DTYPES else torch.float32
-    if wanted not in DTYPES:
+    if not isinstance(wanted, torch.dtype) or wanted not in DTYPES:
         raise ValueError(
             f"Expected `dtype` to be torch.float32, torch.float64 or None, but got {wanted}."
         )

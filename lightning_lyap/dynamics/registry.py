@@ -87,7 +87,8 @@ def register_recurrence(
         The type, or a decorator.
 
     Raises:
-        TypeError: If ``kind`` is no module type, or ``step`` or ``initial_state`` no function.
+        TypeError: If ``kind`` is no module type, ``step`` or ``initial_state`` no function, or
+            ``sequences`` no bool.
         ValueError: If ``kind`` is one of torch's, or takes whole sequences and comes without
             ``step``.
 
@@ -113,6 +114,8 @@ def register_recurrence(
                 f"Expected `{name}` to be a function of the module, "
                 f"but got {type(function).__name__}."
             )
+    if not isinstance(sequences, bool):
+        raise TypeError(f"Expected `sequences` to be True or False, but got {sequences!r}.")
     if sequences and step is None:
         raise ValueError(
             f"Expected `step` with sequences=True, but got None: a call of {kind.__name__} takes "
@@ -135,9 +138,10 @@ def unregister_recurrence(kind: type[nn.Module]) -> None:
     """
     _check_kind(kind)
     if kind not in _KNOWN:
+        known = sorted(own.__name__ for own in _KNOWN if own not in TORCH_CELLS)
         raise ValueError(
-            f"Expected a type that was registered itself, but got {kind.__name__}. Registered "
-            f"are: {sorted(known.__name__ for known in _KNOWN if known not in TORCH_CELLS)}."
+            f"Expected `kind` to be a type that was registered itself, but got {kind.__name__}. "
+            f"Registered are: {known}."
         )
     del _KNOWN[kind]
 
@@ -188,11 +192,11 @@ def _check_kind(kind: Any) -> None:
     if not isinstance(kind, type) or not issubclass(kind, nn.Module):
         got = kind.__name__ if isinstance(kind, type) else f"a {type(kind).__name__}"
         raise TypeError(
-            f"Expected a class derived from torch.nn.Module, but got {got}. Register the class, "
-            "not an object of it; a plain function goes to `lyapunov_spectrum` as it is."
+            f"Expected `kind` to be a class derived from torch.nn.Module, but got {got}. Register "
+            "the class, not an object of it; a plain function goes to `lyapunov_spectrum` as it is."
         )
     if kind in (*RECURRENT_MODULES, *TORCH_CELLS) or kind is nn.Module:
         raise ValueError(
-            f"Expected a module type of your own, but got {kind.__name__}: torch's are known. "
-            "Derive a class from it and register that."
+            f"Expected `kind` to be a module type of your own, but got {kind.__name__}: torch's "
+            "are known. Derive a class from it and register that."
         )

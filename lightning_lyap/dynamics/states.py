@@ -53,7 +53,8 @@ class StateForm:
             return cls(type(state), (), tuple(map(cls.of, state)))
         raise TypeError(
             "Expected a state to be a tensor or a tuple or dict of tensors, "
-            f"but got {type(state).__name__}."
+            f"but got {type(state).__name__}. Make `initial_state`, and what a step returns, of "
+            "tensors alone."
         )
 
     def tensors(self, state: Any) -> State | None:

@@ -43,7 +43,7 @@ def check_state(state: str) -> None:
     Raises:
         ValueError: If it is another word.
     """
-    if state not in STATES:
+    if not isinstance(state, str) or state not in STATES:
         raise ValueError(f"Expected `state` to be one of {STATES}, but got {state!r}.")
 
 

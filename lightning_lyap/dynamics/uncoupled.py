@@ -99,7 +99,7 @@ def check_layers(layers: str) -> None:
     Raises:
         ValueError: If it is another word.
     """
-    if layers not in LAYERS:
+    if not isinstance(layers, str) or layers not in LAYERS:
         raise ValueError(f"Expected `layers` to be one of {LAYERS}, but got {layers!r}.")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_lyap.dynamics.autodiff import AutodiffDynamics, StepFunction
 from lightning_lyap.dynamics.base import compute_dtype
+from lightning_lyap.dynamics.readable import check_state_tensors
 from lightning_lyap.dynamics.states import StateForm, flatten_state
 
 
@@ -47,15 +48,17 @@ def from_user_module(
             "Expected `initial_state` (a tensor [B, N], or a tuple or dict of such) with a "
             f"{type(module).__name__}, but got None: the size of its state can't be known "
             "otherwise. Pass one, let the model pass one at its first step, or give a default by "
-            "`register_recurrence(..., initial_state=lambda module, batch_size: ...)`."
+            "`register_recurrence(..., initial_state=lambda module, batch_size: ...)`. A network "
+            "with recurrent modules inside goes to `spectra_of`."
         )
-    bound = None if default is None else partial(default, module)
+    bound = None if default is None else partial(_ask, "initial_state", default, module)
     start = bound(1) if given is None and bound is not None else given
+    check_state_tensors(start)
     tensors = flatten_state(start)
     own = next(_floating_tensors(module), tensors[0] if tensors else torch.empty(0))
     chosen = compute_dtype(own.dtype, dtype)
     twin = evaluation_copy(module, chosen)
-    step = make_step(twin)
+    step = _ask("step", make_step, twin)
     if not callable(step):
         raise TypeError(
             f"Expected `step` of {type(module).__name__} to return a function step(x_t, state), "
@@ -63,6 +66,35 @@ def from_user_module(
         )
     start = StateForm.of(start).build(tuple(tensor.to(own.device) for tensor in tensors))
     return AutodiffDynamics(_with_own_buffers(step, twin), start, differentiate, chosen, bound)
+
+
+def _ask(name: str, function: Callable[..., Any], module: nn.Module, *arguments: Any) -> Any:
+    """Call a function that was registered for a module's type.
+
+    Args:
+        name: Under which name it was registered.
+        function: The function.
+        module: The module.
+        *arguments: What it takes beside the module.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        TypeError: If it takes other arguments.
+        ValueError: If it fails.
+    """
+    try:
+        return function(module, *arguments)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"Expected `{name}` of {type(module).__name__} to be a function of the module"
+            f"{' and the number of sequences' if arguments else ''}, but calling it gave "
+            f"{type(error).__name__}: {error}. Correct it where the type is registered."
+        ) from error
 
 
 def evaluation_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -14,7 +14,12 @@ class FileServer:
         self.truncate = False
         self.piece, self.pause = 1 << 20, 0.0
         self.slow_file: str | None = None
+        self.statuses: list[int] = []  # of the next answers, before files are served
+        self.moved: dict[str, str] = {}  # path -> where it is now
+        self.announce_length = True
+        self.stall_after: int | None = None  # bytes of a body, then silence
         self._stopped = False
+        self._stall = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
@@ -28,6 +33,7 @@ class FileServer:
     def stop(self) -> None:
         """Stop listening, so that connections are refused."""
         self._stopped = True
+        self._stall.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -39,14 +45,27 @@ class FileServer:
             def do_GET(self) -> None:
                 name = self.path.lstrip("/")
                 server.requests.append(name)
+                if server.statuses:
+                    self.send_error(server.statuses.pop(0))
+                    return
+                if name in server.moved:
+                    self.send_response(302)
+                    self.send_header("Location", server.moved[name])
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 if name not in server.files:
                     self.send_error(404)
                     return
                 body = server.files[name]
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
+                if server.announce_length:
+                    self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                server._send(self, body[: len(body) // 2] if server.truncate else body)
+                body = body[: len(body) // 2] if server.truncate else body
+                server._send(self, body[: server.stall_after])
+                if server.stall_after is not None:
+                    server._stall.wait(timeout=20)
 
             def log_message(self, format: str, *args: object) -> None:
                 """Keep quiet."""
