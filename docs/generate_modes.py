@@ -48,9 +48,9 @@ def page(groups: list[dict[str, Any]]) -> str:
     for group in groups:
         rows = [f"\n## {group['group']}\n", "| mode | promise | test |", "| --- | --- | --- |"]
         for row in group["rows"]:
-            file, _, name = row["test"].partition("::")
+            file = row["test"].partition("::")[0]
             promise = " ".join(row["promise"].split()).replace("|", "\\|")
-            rows.append(f"| {row['mode']} | {promise} | [`{name}`](../{file}) |")
+            rows.append(f"| {row['mode']} | {promise} | [`{row['test']}`](../{file}) |")
         parts.append("\n".join(rows) + "\n")
     return "".join(parts)
 

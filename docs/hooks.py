@@ -13,7 +13,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-LINK = re.compile(r"\[`([^`]+)`\]\(\.\./(tests/[\w/]+)\.py\)")
+LINK = re.compile(r"\[`[\w/]+\.py::([^`]+)`\]\(\.\./(tests/[\w/]+)\.py\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -96,4 +96,5 @@ def _to_line(match: re.Match[str]) -> str:
             f"Expected {stem}.py to have a test {name!r}, but it has none. Correct the row in "
             "docs/modes.yaml and run `python docs/generate_modes.py`."
         )
-    return f'<a href="{stem}.html#__codelineno-0-{line}"><code>{name}</code></a>'
+    shown = f"{stem}.py::{name}".replace("_", "_<wbr>").replace("::", "::<wbr>")
+    return f'<a href="{stem}.html#__codelineno-0-{line}"><code>{shown}</code></a>'
