@@ -103,14 +103,18 @@ def find_edge(drive: Tensor, low: float = STABLE, high: float = CHAOTIC) -> Edge
 
     Returns:
         The edge.
+
+    Raises:
+        ValueError: If the exponent vanishes nowhere between.
     """
-    while True:
+    value, margin = 1.0, 0.0
+    while abs(value) > margin / 20:
         gain = (low + high) / 2
         estimate = leading(gain, drive)
         value, margin = float(estimate.exponents), float(estimate.margins)
-        if abs(value) < margin / 20:
-            break
         low, high = (gain, high) if value < 0 else (low, gain)
+        if high - low < 1e-9:
+            raise ValueError(f"Expected an edge between the gains given, but got to {gain}.")
     below, above = (float(leading(gain + side, drive).exponents) for side in (-0.1, 0.1))
     return Edge(drive.shape[2], gain, margin * 0.2 / (above - below), estimate)
 

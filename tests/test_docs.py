@@ -222,6 +222,8 @@ def test_the_edge_is_found_where_the_exponent_vanishes() -> None:
     low, high = regimes.leading(edge.gain, drive).intervals[0].tolist()
     assert low < 0 < high
     assert 1 < edge.gain < 2.5
+    with pytest.raises(ValueError, match="Expected an edge between the gains"):
+        regimes.find_edge(drive, low=0.1, high=0.2)
 
 
 def test_the_edge_told_is_that_of_mean_field_theory() -> None:
