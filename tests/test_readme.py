@@ -8,24 +8,17 @@ import pytest
 import torch
 
 from lightning_lyap import LyapunovSpectrumCallback, lyapunov_spectrum, unregister_recurrence
+from tests.documents import ROOT, blocks, run_python
 from tests.networks import Predictor, Windows
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
 @pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 def test_the_python_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"model": Predictor(), "datamodule": Windows()}
-    found = blocks("python")
-    assert len(found) == 5
-    for block in found:
-        exec(compile(block.replace("20_000", "2_000"), "README.md", "exec"), names)
+    assert run_python(README.replace("20_000", "2_000"), "README.md", names) == 5
     assert len(names["history"]) == 11
     assert len(lyapunov_spectrum(names["LeakyCell"](), torch.zeros(1, 9, 3)).exponents) == 8
     unregister_recurrence(names["LeakyCell"])
@@ -35,7 +28,7 @@ def test_the_python_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_both_setup_commands_take_one_line_and_tested_versions() -> None:
-    commands = [block.strip() for block in blocks("bash") if "pip install -c" in block]
+    commands = [block.strip() for block in blocks(README, "bash") if "pip install -c" in block]
     assert len(commands) == 2
     for command, run in zip(
         commands, ("python train.py task=mocap init_p=0.3", "python -m pytest -n auto"), strict=True
