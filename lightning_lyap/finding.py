@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator
 
 from torch import nn
 
+from lightning_lyap.compiled import COMPILED
 from lightning_lyap.dynamics import check_supported, is_recurrent
-
-COMPILED = "_orig_mod"
 
 
 def find_recurrent_modules(

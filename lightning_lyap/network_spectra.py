@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap.capture import InputRecorder
+from lightning_lyap.compiled import eagerly
 from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.estimate import SpectrumEstimate
 from lightning_lyap.finding import find_recurrent_modules
@@ -72,7 +73,7 @@ def spectra_of(
     device = next((parameter.device for parameter in module.parameters()), None)
     arguments = [part.to(device) if isinstance(part, Tensor) else part for part in given]
     recorder = InputRecorder(found, num_sequences, num_steps)
-    with recorder, evaluating(module), preserved_generators():
+    with recorder, evaluating(module), preserved_generators(), eagerly():
         module(*arguments)
     return {
         name: lyapunov_spectrum(
