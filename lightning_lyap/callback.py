@@ -317,6 +317,8 @@ class LyapunovSpectrumCallback(Callback):
             self._source.stop()
         self._found, self._source, self._measured, self._due = {}, None, None, False
         self._goes_on = False  # a tuner loads states too, that no run goes on with
+        for name in ("log", "log_dict"):  # Lightning gives them, and with them the network
+            vars(self).pop(name, None)
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> SequenceSource:
         """Find the recurrent modules and their sequences, once a run.

@@ -53,8 +53,11 @@ class Watcher(pl.Callback):
 class Endless(IterableDataset[tuple[Tensor, Tensor]]):
     """Data without a length."""
 
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
     def __iter__(self) -> Any:
-        return iter(sequences())
+        return iter(sequences(self.seed))
 
 
 def test_epochs_are_counted_as_completed(tmp_path: Path) -> None:
