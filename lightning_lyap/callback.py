@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from lightning_lyap.checks import check_count, check_flag, check_name
+from lightning_lyap.compiled import eagerly
 from lightning_lyap.driving import BrokenSource, SequenceSource
 from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.estimate import SpectrumEstimate
@@ -245,6 +246,12 @@ class LyapunovSpectrumCallback(Callback):
                 "No Lyapunov spectra while this network trains: they are measured after "
                 "validations, and there are none. Give the Trainer validation batches.",
             )
+        if trainer.barebones:
+            self._reporter.warn_once(
+                "barebones",
+                "Trainer(barebones=True) logs nothing: Lyapunov spectra are in `histories` of the "
+                "callback and in its files alone.",
+            )
         source.stop()
         self._restart_clock()
 
@@ -270,11 +277,11 @@ class LyapunovSpectrumCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Measure after the last batch, before other callbacks change the weights back (EMA)."""
-        if self._due and is_last_batch(trainer.num_val_batches, batch_idx, dataloader_idx):
+        if self._due and is_last_batch(trainer):
             self._measure(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log and publish; loaders without a length are measured only here."""
+        """Log and publish; measure only here if no batch was known to be the last."""
         if trainer.sanity_checking:
             self._prepare(trainer, pl_module).pause()
         elif self._due:
@@ -296,7 +303,7 @@ class LyapunovSpectrumCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Measure after the last batch."""
-        if is_last_batch(trainer.num_test_batches, batch_idx, dataloader_idx):
+        if is_last_batch(trainer):
             self._measure(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -319,6 +326,9 @@ class LyapunovSpectrumCallback(Callback):
             self._source.stop()
         self._found, self._source, self._measured, self._due = {}, None, None, False
         self._unsupported = {}
+        self._goes_on = False  # a tuner loads states too, that no run goes on with
+        for name in ("log", "log_dict"):  # Lightning gives them, and with them the network
+            vars(self).pop(name, None)
 
     def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> SequenceSource:
         """Find the recurrent modules and their sequences, once a run.
@@ -409,7 +419,12 @@ class LyapunovSpectrumCallback(Callback):
         failure: Exception | None = None
         source = self._prepare(trainer, pl_module)
         shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
-        with preserved_generators(), torch.no_grad(), spectrum_progress(shown) as progress:
+        with (
+            preserved_generators(),
+            torch.no_grad(),
+            eagerly(),
+            spectrum_progress(shown) as progress,
+        ):
             try:
                 sequences = source.take(trainer, pl_module)
                 estimates = estimate_spectra(
@@ -440,7 +455,8 @@ class LyapunovSpectrumCallback(Callback):
             self._measure(trainer, pl_module)
         values = self._publish(trainer, completed_epochs(trainer))
         with self._reporter.guard(trainer, self._found, "logging"):
-            pl_module.log_dict(values, batch_size=1, sync_dist=trainer.world_size > 1)
+            if values and not trainer.barebones:
+                pl_module.log_dict(values, batch_size=1, sync_dist=trainer.world_size > 1)
         if is_fitting(trainer):
             self._last = self._last | values
             if self._last.keys() - values.keys():

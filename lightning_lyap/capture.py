@@ -1,15 +1,18 @@
 """Watches what recurrent modules receive in a forward pass, by hooks that never disturb it."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import partial
 from inspect import signature
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
+from lightning_lyap.compiled import Handle, boundaries, eagerly, twin, uncompiled, watch_calls
 from lightning_lyap.dynamics import recurrence_of
+from lightning_lyap.generators import preserved_generators
 from lightning_lyap.loops import LoopRecording
 from lightning_lyap.recordings import CallRecording, DrivingSequences, Recording
 
@@ -22,21 +25,31 @@ class InputRecorder:
     are seen. A hook never raises into the forward pass it watches: the error is kept and raised
     when the sequences are asked for.
 
+    A compiled module is watched from outside. What the modules inside receive is seen in a second
+    run of it, uncompiled, of a copy that shares the parameters alone; it ends with the recording.
+    Inside a compiled function nothing is seen.
+
     Args:
         modules: The modules by name.
         num_sequences: How many sequences to record for each.
         num_steps: How many steps of each sequence to record at most.
+        root: Where compiled modules around them are looked for; None if there are none.
     """
 
     def __init__(
-        self, modules: Mapping[str, nn.Module], num_sequences: int, num_steps: int
+        self,
+        modules: Mapping[str, nn.Module],
+        num_sequences: int,
+        num_steps: int,
+        root: nn.Module | None = None,
     ) -> None:
         self._modules = dict(modules)
+        self._outside = {} if root is None else boundaries(root)
         self._recordings = {
             name: _recording_of(module, num_sequences, num_steps)
             for name, module in modules.items()
         }
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[Handle] = []
         self._error: Exception | None = None
 
     def __enter__(self) -> "InputRecorder":
@@ -53,11 +66,16 @@ class InputRecorder:
 
     def start(self) -> None:
         """Put the hooks in place."""
+        inside: dict[nn.Module, dict[str, nn.Module]] = {}
         for name, module in self._modules.items():
-            recording = self._recordings[name]
-            before, after = partial(self._before, recording), partial(self._after, recording)
-            self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            self._handles.append(module.register_forward_hook(after))
+            outside = self._outside.get(module, module)
+            if uncompiled(outside) is module:
+                self._handles += self._watch(name, outside)
+            else:
+                inside.setdefault(outside, {})[name] = module
+        for outside, modules in inside.items():
+            again = partial(self._run_again, modules)
+            self._handles += watch_calls(outside, again, lambda *_: None)
 
     def stop(self) -> None:
         """Remove the hooks; what was recorded stays."""
@@ -80,6 +98,49 @@ class InputRecorder:
             ) from self._error
         return {name: recording.sequences(name) for name, recording in self._recordings.items()}
 
+    def _watch(self, name: str, module: nn.Module) -> list[Handle]:
+        """Record the calls of a module.
+
+        Args:
+            name: Whose recording it is.
+            module: The module, or a copy.
+
+        Returns:
+            Handles to end it.
+        """
+        recording = self._recordings[name]
+        return watch_calls(
+            module, partial(self._before, recording), partial(self._after, recording)
+        )
+
+    def _run_again(
+        self,
+        inside: Mapping[str, nn.Module],
+        outside: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Record what modules receive inside a compiled one, in a run of a copy.
+
+        Args:
+            inside: The modules by name.
+            outside: The compiled one.
+            args: Positional arguments of its call.
+            kwargs: Keyword arguments of its call.
+        """
+        complete = all(self._recordings[name].is_complete for name in inside)
+        if torch.compiler.is_compiling() or complete or self._error is not None:
+            return
+        try:
+            copied, parts = twin(outside, inside.values())
+            given, named = deepcopy((args, kwargs))
+            for name, module in inside.items():
+                self._watch(name, parts[module])
+            with eagerly(), torch.no_grad(), preserved_generators():
+                copied(*given, **named)
+        except Exception as error:
+            self._error = error
+
     def _before(
         self,
         recording: Recording,
@@ -95,7 +156,7 @@ class InputRecorder:
             args: Positional arguments of the call.
             kwargs: Keyword arguments of the call.
         """
-        if recording.is_complete or self._error is not None:
+        if self._is_blind(recording):
             return
         try:
             recording.before(*_input_and_state(module, args, kwargs))
@@ -113,12 +174,17 @@ class InputRecorder:
             args: Positional arguments of the call.
             output: What it returned.
         """
-        if recording.is_complete or self._error is not None:
+        if self._is_blind(recording):
             return
         try:
             recording.after(output)
         except Exception as error:
             self._error = error
+
+    def _is_blind(self, recording: Recording) -> bool:
+        """Tell whether a call is left alone: inside a compiled function, or after the last."""
+        # First, so that nothing else of a hook is compiled into the user's function.
+        return torch.compiler.is_compiling() or recording.is_complete or self._error is not None
 
 
 def _input_and_state(

@@ -38,6 +38,7 @@ class SequenceSource:
         num_steps: int,
     ) -> None:
         self._modules = modules
+        self._root = trainer.lightning_module
         self._share = len(range(trainer.global_rank, num_sequences, trainer.world_size))
         self._num_steps = num_steps
         self._watcher: InputRecorder | None = None
@@ -58,7 +59,7 @@ class SequenceSource:
         """Begin to watch the modules, where no windows are offered."""
         self.stop()
         if self._offered is None:
-            self._watcher = InputRecorder(self._modules, self._share, self._num_steps)
+            self._watcher = InputRecorder(self._modules, self._share, self._num_steps, self._root)
             self._watcher.start()
 
     def pause(self) -> None:

@@ -6,9 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from lightning_lyap.compiled import COMPILED
 from lightning_lyap.dynamics import check_supported, is_recurrent
-
-COMPILED = "_orig_mod"
 
 
 def find_recurrent_modules(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_lyap.capture import InputRecorder
 from lightning_lyap.checks import check_count
+from lightning_lyap.compiled import eagerly
 from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.dynamics.readable import check_readable
 from lightning_lyap.estimate import SpectrumEstimate
@@ -89,7 +90,7 @@ def spectra_of(
     found = find_recurrent_modules(module, modules)
     check_weights(module)
     recorder = InputRecorder(found, num_sequences, num_steps)
-    with recorder, evaluating(module), preserved_generators():
+    with recorder, evaluating(module), preserved_generators(), eagerly():
         _run(module, batch)
     return {
         name: lyapunov_spectrum(

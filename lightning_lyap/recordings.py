@@ -226,6 +226,7 @@ def refuse_if_never_called(name: str, seen: list[Any]) -> None:
     if not seen:
         raise RuntimeError(
             f"Expected the module {name!r} to be called in the batches watched, but it "
-            "never was. Choose the modules that are used by `modules=[...]`, or let the "
-            "DataModule offer `lyapunov_sequences(num_sequences, num_steps)`."
+            "never was, or only inside a compiled function, where it can't be watched. Choose the "
+            "modules that are used by `modules=[...]`, compile modules instead of functions, or "
+            "let the DataModule offer `lyapunov_sequences(num_sequences, num_steps)`."
         )

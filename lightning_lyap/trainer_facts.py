@@ -1,6 +1,5 @@
 """Facts read off a Trainer that it has no public name for, each in one place."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +49,23 @@ def completed_epochs(trainer: Trainer) -> float:
     return trainer.current_epoch + progress.current.ready / trainer.num_training_batches
 
 
-def is_last_batch(num_batches: Sequence[int | float], batch_idx: int, dataloader_idx: int) -> bool:
-    """Tell whether a batch is the last of the last loader; never for loaders without a length.
+def is_last_batch(trainer: Trainer) -> bool:
+    """Tell at the end of a validation or test batch whether it was the last.
+
+    Lightning fetches one batch ahead from loaders without a length, so it knows of theirs too; only
+    where a step fetches its batches itself (``dataloader_iter``) a length is needed.
 
     Args:
-        num_batches: Number of batches of each loader.
-        batch_idx: Index of the batch.
-        dataloader_idx: Index of its loader.
+        trainer: The Trainer.
 
     Returns:
-        True for the very last batch.
+        True if no batch follows, of any loader.
     """
-    return dataloader_idx == len(num_batches) - 1 and batch_idx == num_batches[-1] - 1
+    loop = trainer.test_loop if trainer.testing else trainer.validate_loop
+    if is_fitting(trainer):
+        loop = trainer.fit_loop.epoch_loop.val_loop
+    fetcher = loop._data_fetcher
+    return fetcher is not None and fetcher.done
 
 
 def writes_files(trainer: Trainer) -> bool:

@@ -1,14 +1,19 @@
-"""A run on two processes, started by a test: `python -m tests.ddp_run FOLDER CASE`."""
+"""A run on several processes, started by a test.
+
+`python -m tests.ddp_run FOLDER CASE DEVICES STRATEGY ON_ERROR`
+"""
 
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
-from lightning_lyap import LyapunovSpectrumCallback, register_recurrence
-from tests.networks import FEATURES, Predictor, Windows, trainer
+from lightning_lyap import LyapunovSpectrumCallback, lyapunov_spectrum, register_recurrence
+from tests.networks import FEATURES, Predictor, Windows, train_loader, trainer, val_loader
 
 
 class BrokenShare(Windows):
@@ -68,26 +73,59 @@ def network(case: str) -> Predictor:
     return model
 
 
-def main(folder: Path, case: str, devices: int) -> None:
+class Results(pl.Callback):
+    """Writes in each process what the callback has at the end."""
+
+    def __init__(self, folder: Path, ours: LyapunovSpectrumCallback) -> None:
+        self.folder = folder
+        self.ours = ours
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        history = self.ours.histories["rnn"]
+        result = {
+            "before": history.exponents()[0] if len(history) else None,
+            "after": history.exponents()[-1] if len(history) else None,
+            "num_sequences": [spectrum.num_sequences for spectrum in history.spectra],
+            "failures": len(history.failures),
+            "layer": history.spectra[0].layer if len(history) else None,
+            "certified": trainer.callback_metrics.get("lyapunov/certified"),
+            "max": trainer.callback_metrics.get("lyapunov/max"),
+            "by_hand": by_hand(pl_module.rnn),
+            "state": self.ours.state_dict(),
+        }
+        torch.save(result, self.folder / f"{trainer.world_size}-{trainer.global_rank}.pt")
+
+
+def by_hand(rnn: Any) -> Tensor:
+    """The spectrum of the weights as they are, on all windows, in this process alone."""
+    windows = Windows().lyapunov_sequences(5, 8)
+    return lyapunov_spectrum(rnn, windows, dtype=torch.float64).exponents
+
+
+def main(folder: Path, case: str, devices: int, strategy: str, on_error: Any) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     num_sequences = 1 if case in ("cell", "union") else 5
-    chosen: dict[str, Any] = {"figures": False, "dtype": "float64"}
+    chosen: dict[str, Any] = {"figures": False, "dtype": "float64", "on_error": on_error}
     if case == "union":
         chosen |= {"layers": "union", "num_exponents": 9}
     callback = LyapunovSpectrumCallback(num_sequences, 8, **chosen)
-    fitted = trainer(folder, callback, max_epochs=1, devices=devices, strategy="ddp")
-    fitted.fit(network(case), datamodule=BrokenShare() if case == "broken" else Windows())
-    history = callback.histories["rnn"]
-    result = {
-        "before": history.exponents()[0] if len(history) else None,
-        "failures": len(history.failures),
-        "layer": history.spectra[0].layer if len(history) else None,
-        "certified": fitted.callback_metrics.get("lyapunov/certified"),
-        "max": fitted.callback_metrics.get("lyapunov/max"),
-    }
-    torch.save(result, folder / f"{devices}-{fitted.global_rank}.pt")
+    saver = ModelCheckpoint(folder / str(devices), save_last=True, monitor="lyapunov/max")
+    others = [Results(folder, callback), *([saver] if case in ("sound", "watched") else [])]
+    fitted = trainer(
+        folder,
+        callback,
+        *others,
+        max_epochs=1,
+        devices=devices,
+        strategy=strategy,
+        enable_checkpointing=case in ("sound", "watched"),
+    )
+    if case == "watched":
+        fitted.fit(network(case), train_loader(), val_loader())
+    else:
+        fitted.fit(network(case), datamodule=BrokenShare() if case == "broken" else Windows())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5])

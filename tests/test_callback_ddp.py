@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_lyap import SpectrumHistory
+
 ROOT = Path(__file__).resolve().parents[1]
 needs_gloo = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
@@ -16,37 +18,79 @@ needs_gloo = pytest.mark.skipif(
 )
 
 
-def run(folder: Path, case: str, devices: int) -> tuple[list[dict[str, Any]], str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.ddp_run", str(folder), case, str(devices)],
+def start(
+    folder: Path, case: str, devices: int, strategy: str, on_error: str
+) -> "subprocess.CompletedProcess[str]":
+    words = [str(folder), case, str(devices), strategy, on_error]
+    return subprocess.run(
+        [sys.executable, "-m", "tests.ddp_run", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=150,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
+
+
+def run(
+    folder: Path, case: str, devices: int, strategy: str = "ddp"
+) -> tuple[list[dict[str, Any]], str]:
+    done = start(folder, case, devices, strategy, "warn")
     assert done.returncode == 0, done.stdout + done.stderr
     files = [folder / f"{devices}-{rank}.pt" for rank in range(devices)]
     return [torch.load(file, weights_only=True) for file in files], done.stdout + done.stderr
 
 
+def assert_same_state(one: Any, other: Any) -> None:
+    """Two states hold the same tensors, numbers and texts but for the seconds measured."""
+    for ours, theirs in ((one, other), (one["histories"]["rnn"], other["histories"]["rnn"])):
+        assert ours.keys() == theirs.keys()
+    assert one["validations"] == other["validations"]
+    here, there = (SpectrumHistory() for _ in range(2))
+    here.load_state_dict(one["histories"]["rnn"])
+    there.load_state_dict(other["histories"]["rnn"])
+    assert torch.equal(here.exponents(), there.exponents())
+    assert (here.epochs, here.steps) == (there.epochs, there.steps)
+
+
 @needs_gloo
-def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
-    (one,), _ = run(tmp_path, "sound", 1)
-    two, _ = run(tmp_path, "sound", 2)
+@pytest.mark.parametrize(
+    ("case", "strategy"), [("sound", "ddp"), ("watched", "ddp"), ("sound", "ddp_spawn")]
+)
+def test_two_processes_measure_what_one_does(tmp_path: Path, case: str, strategy: str) -> None:
+    (one,), _ = run(tmp_path, case, 1)
+    two, _ = run(tmp_path, case, 2, strategy)
     for result in two:
         torch.testing.assert_close(result["before"], one["before"], rtol=0, atol=1e-12)
         assert result["failures"] == 0
+        assert result["num_sequences"] == [5, 5]
     assert two[0]["max"] == two[1]["max"]
+    assert torch.equal(two[0]["after"], two[1]["after"])
+    assert_same_state(two[0]["state"], two[1]["state"])
+    saved = torch.load(tmp_path / "2" / "last.ckpt", weights_only=True)["callbacks"]
+    key = next(key for key in saved if key.startswith("LyapunovSpectrumCallback"))
+    assert_same_state(saved[key], two[1]["state"])
+    if case == "sound":
+        for result in two:
+            torch.testing.assert_close(result["after"], result["by_hand"], rtol=0, atol=1e-12)
 
 
 @needs_gloo
-def test_a_process_that_fails_keeps_no_other_waiting(tmp_path: Path) -> None:
-    results, said = run(tmp_path, "broken", 2)
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
+def test_a_process_that_fails_keeps_no_other_waiting(tmp_path: Path, strategy: str) -> None:
+    results, said = run(tmp_path, "broken", 2, strategy)
     for result in results:
         assert result["before"] is None
         assert result["failures"] == 2
     assert said.count("No complete Lyapunov spectrum") == 1
+
+
+@needs_gloo
+def test_a_process_that_fails_ends_all_if_errors_are_raised(tmp_path: Path) -> None:
+    done = start(tmp_path, "broken", 2, "ddp_spawn", "raise")
+    assert done.returncode != 0
+    assert "NaN" in done.stderr or "nan" in done.stderr or "another process" in done.stderr
+    assert not list(tmp_path.glob("2-*.pt"))
 
 
 @needs_gloo

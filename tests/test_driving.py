@@ -88,6 +88,7 @@ def fake_trainer(datamodule: Any = None, rank: int = 0, world_size: int = 1) -> 
             convert_input=lambda batch: batch, forward_context=nullcontext
         ),
         moved=moved,
+        lightning_module=None,
     )
 
 

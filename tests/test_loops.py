@@ -274,7 +274,8 @@ def test_stacked_and_compiled_cells_are_recorded_each_for_itself(backend: str | 
             state = second(h, state)
             seen.append(h)
 
-    with torch.no_grad(), InputRecorder({"a": first, "b": second}, 2, 4) as recorder:
+    both, root = {"a": first, "b": second}, nn.ModuleList([run, second])
+    with torch.no_grad(), InputRecorder(both, 2, 4, root) as recorder:
         stacked()
     recorded = recorder.sequences()
     assert_near(recorded["a"].inputs, x[:2, :4], 0)

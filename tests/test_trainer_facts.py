@@ -1,5 +1,7 @@
 """Facts read off real Trainers, where Lightning has no public name for them."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,8 +10,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_lyap.trainer_facts import (
     completed_epochs,
@@ -50,8 +53,11 @@ class Watcher(pl.Callback):
 class Endless(IterableDataset[tuple[Tensor, Tensor]]):
     """Data without a length."""
 
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
     def __iter__(self) -> Any:
-        return iter(sequences())
+        return iter(sequences(self.seed))
 
 
 def test_epochs_are_counted_as_completed(tmp_path: Path) -> None:
@@ -114,23 +120,71 @@ def test_step_is_that_of_the_scalars(tmp_path: Path) -> None:
     assert [int(cell[step]) for cell in cells if cell[loss]] == watcher.steps == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    ("num_batches", "batch_idx", "dataloader_idx", "expected"),
-    [
-        ([3], 2, 0, True),
-        ([3], 1, 0, False),
-        ([3, 2], 2, 0, False),
-        ([3, 2], 1, 0, False),
-        ([3, 2], 1, 1, True),
-        ([3, 2], 0, 1, False),
-        ([float("inf")], 10**6, 0, False),
-        ([1], 0, 0, True),
-    ],
-)
-def test_last_batch_is_the_last_of_the_last_loader(
-    num_batches: list[int | float], batch_idx: int, dataloader_idx: int, expected: bool
+class Lasts(pl.Callback):
+    """Notes for each validation or test batch whether it was the last."""
+
+    def __init__(self) -> None:
+        self.seen: list[bool] = []
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if not trainer.sanity_checking:
+            self.seen.append(is_last_batch(trainer))
+
+    def on_test_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.seen.append(is_last_batch(trainer))
+
+
+class Pairs(Predictor):
+    """Validates on all batches of a combined loader."""
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        for part in batch if isinstance(batch[0], list) else [batch]:
+            if part is not None:
+                self(part[0])
+
+
+def short_loader() -> DataLoader[Any]:
+    return DataLoader(sequences(2), batch_size=16)
+
+
+def empty_loader() -> DataLoader[Any]:
+    return DataLoader(TensorDataset(torch.zeros(0, 1), torch.zeros(0, 1)))
+
+
+LOADERS: dict[str, tuple[Callable[[], Any], int]] = {
+    "one": (val_loader, 4),
+    "several": (lambda: [val_loader(), short_loader()], 6),
+    "the last one empty": (lambda: [val_loader(), empty_loader()], 4),
+    "without a length": (lambda: DataLoader(Endless(), batch_size=8), 4),
+    "the last one without a length": (
+        lambda: [short_loader(), DataLoader(Endless(), batch_size=8)],
+        6,
+    ),
+}
+MODES: Any = {"max_size_cycle": 4, "max_size": 4, "min_size": 2}
+LOADERS |= {
+    mode: (partial(CombinedLoader, [val_loader(), short_loader()], mode), count)
+    for mode, count in MODES.items()
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_the_last_batch_is_known_in_advance(name: str, tmp_path: Path) -> None:
+    loaders, count = LOADERS[name]
+    lasts = Lasts()
+    trainer(tmp_path, lasts).fit(Pairs(), train_loader(), loaders())
+    assert lasts.seen == 2 * [*(count - 1) * [False], True]
+
+
+@pytest.mark.parametrize(("limit", "count"), [(1, 1), (3, 3), (0.5, 2), (1.0, 4)])
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_the_last_batch_within_limits_and_outside_of_fit(
+    stage: str, limit: float, count: int, tmp_path: Path
 ) -> None:
-    assert is_last_batch(num_batches, batch_idx, dataloader_idx) is expected
+    lasts = Lasts()
+    runner = trainer(tmp_path, lasts, limit_val_batches=limit, limit_test_batches=limit)
+    getattr(runner, stage)(Predictor(), val_loader(), verbose=False)
+    assert lasts.seen == [*(count - 1) * [False], True]
 
 
 @pytest.mark.parametrize("fast_dev_run", [False, True])
