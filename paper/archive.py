@@ -66,7 +66,8 @@ def load_records(paths: Iterable[Path]) -> list[Record]:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(
-                f"Expected `results` to name files of `python -m paper.collect`, but {path} is none."
+                f"Expected `results` to name files of `python -m paper.collect`, but got {path}, "
+                "which is none."
             )
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}

@@ -1,8 +1,9 @@
-"""Trains the networks of several figures in one queue: `python -m paper.compute figures=[fig3,fig4]`.
+"""Trains the networks of several figures in one queue.
 
-The networks of the first figure come first. With ``deadline=SECONDS`` it stops in time and goes on
-at the next call; with ``jobs=N`` it trains N networks at a time. The figures' own commands then
-find what they need, and ``python -m paper.collect`` packs it.
+``python -m paper.compute figures=[fig3,fig4] scale=paper data_dir=PATH``. The networks of the first
+figure come first. With ``deadline=SECONDS`` it stops in time and goes on at the next call; with
+``jobs=N`` it trains N networks at a time. The figures' own commands then find what they need, and
+``python -m paper.collect`` packs it.
 """
 
 import sys

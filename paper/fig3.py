@@ -95,7 +95,7 @@ def course(record: Record) -> Course:
         record.facts["init_p"],
         np.asarray(record.history.epochs),
         np.stack([spectrum.exponents.numpy() for spectrum in spectra]),
-        resolved.all(0),
+        np.asarray(resolved.all(0)),
     )
 
 

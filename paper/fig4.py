@@ -3,7 +3,7 @@
 ``python -m paper.fig4 [scale=paper] [data_dir=PATH] [tasks=[mocap]]``. CharRNN over random dropout
 and learning rate, CMU Mocap over the initialization parameter; each network at the epoch of its
 lowest validation loss (A.1). Where the paper colors six networks chosen by eye, all are colored by
-their loss here. A command that was stopped goes on where it was; the networks come in a fixed order.
+their loss here. A command that was stopped goes on where it was; networks come in a fixed order.
 """
 
 from collections.abc import Sequence
@@ -72,11 +72,10 @@ def table(comparison: Comparison, records: Sequence[Record]) -> list[dict[str, A
     rows = []
     for subject in comparison.subjects:
         record = by_name[subject.name]
-        facts = {name: record.facts.get(name, "") for name in ("init_p", "dropout", "lr")}
-        losses = {"epochs": record.epochs, "best_epoch": subject.epoch, "loss": subject.best_loss}
-        rows.append(
-            {"network": subject.name, "task": record.task} | facts | losses | subject.statistics()
-        )
+        row: dict[str, Any] = {"network": subject.name, "task": record.task}
+        row |= {name: record.facts.get(name, "") for name in ("init_p", "dropout", "lr")}
+        row |= {"epochs": record.epochs, "best_epoch": subject.epoch, "loss": subject.best_loss}
+        rows.append(row | subject.statistics())
     return rows
 
 
@@ -124,7 +123,8 @@ def findings(task: str, comparison: Comparison) -> list[Finding]:
         Finding(
             PANELS[task],
             CLAIMS[task],
-            f"Spearman's correlation of {words} with -loss {format_association(along)}, n = {count}",
+            f"Spearman's correlation of {words} with -loss: {format_association(along)}, "
+            f"n = {count}",
             positive(along),
             task,
         ),

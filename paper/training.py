@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ class Progress:
         epochs: Epochs trained.
         wanted: Epochs to train.
         was_there: Whether nothing was left to do.
+        seconds: Wall time of this call.
     """
 
     name: str
@@ -40,10 +42,11 @@ class Progress:
     epochs: int
     wanted: int
     was_there: bool = False
+    seconds: float = 0.0
 
     def line(self) -> str:
         """Say it in a line."""
-        state = "was there" if self.was_there else "trained"
+        state = "was there" if self.was_there else f"trained for {self.seconds:.0f} s"
         missing = "" if self.epochs >= self.wanted else ", the time is over"
         return f"{self.name}: {state}, epoch {self.epochs} of {self.wanted}{missing}"
 
@@ -90,6 +93,7 @@ def train_network(network: Network, settings: Settings) -> Progress:
         How far it got: all epochs, unless the time was over before.
     """
     quiet()
+    start = time.perf_counter()
     cfg = train_config(network, settings)
     plain = fingerprint(cfg)
     folder = settings.out / "networks" / f"{network.name}-{digest(plain)}"
@@ -103,7 +107,8 @@ def train_network(network: Network, settings: Settings) -> Progress:
         measure_best(cfg, result, folder, settings.full)
         facts = {"digest": digest(plain), "epochs": epochs, "full": settings.full}
         write_whole(folder / MARKER, json.dumps(facts) + "\n")
-    return Progress(network.name, folder, epochs, network.epochs)
+    seconds = time.perf_counter() - start
+    return Progress(network.name, folder, epochs, network.epochs, seconds=seconds)
 
 
 def describe(folder: Path, network: Network, plain: dict[str, Any]) -> None:
