@@ -22,7 +22,7 @@ def test_the_command_runs_to_its_end(command: Command) -> None:
     assert "init_p" not in (folder / "settings.yaml").read_text().splitlines()[0]
     claims = json.loads((folder / "claims.json").read_text())
     assert [claim["item"] for claim in claims] == ["Fig. 3", "Fig. 3d", "Fig. 3e"]
-    assert claims[0]["command"] == "python -m paper.fig3 scale=tiny data=synthetic"
+    assert claims[0]["command"].startswith("python -m paper.fig3 scale=tiny data=synthetic +scale")
 
 
 def made_up(p: float, power: float, start: float = -1.0) -> Course:
