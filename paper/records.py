@@ -48,8 +48,9 @@ class Record:
 
     @property
     def data(self) -> str:
-        """``"real"``, ``"synthetic"``, or ``"auto"`` for a text of the user's own."""
-        return str(self.about["settings"]["datamodule"]["source"])
+        """``"real"``, ``"synthetic"``, or ``"own"`` for a text of the user's own."""
+        source = self.about["settings"]["datamodule"]
+        return "own" if source.get("text") else str(source["source"])
 
     @property
     def epochs(self) -> int:

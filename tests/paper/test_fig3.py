@@ -76,7 +76,9 @@ def test_the_interval_of_a_mean_is_students() -> None:
     assert (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-3)
 
 
-def test_no_epochs_is_said(tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_epochs_is_said(
+    tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
     command(FIGURE, "deadline=0", out=tmp_path)
     said = capsys.readouterr().out
     assert "The time is over: 2 of 2 networks not begun." in said

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lightning_lyap.tables import read_table
-from paper.fig4 import FIGURE, findings
 from lightning_lyap.comparison import compare_runs
 from lightning_lyap.runs import find_spectra, load_runs
+from lightning_lyap.tables import read_table
+from paper.fig4 import FIGURE, findings
 from tests.paper.conftest import Command, words
 from tests.sweeps import leave_run
 
