@@ -55,6 +55,19 @@ def plot_spectra_by_loss(comparison: Comparison) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(6.4, 4.2), dpi=DPI, layout="constrained")
     ax: Any = figure.add_subplot()
+    draw_spectra(ax, comparison)
+    finish(ax, f"{len(comparison.subjects)} runs · spectra of {when_measured(comparison)}")
+    return figure, ax
+
+
+def draw_spectra(ax: Any, comparison: Comparison, label: str = LOSS_LABEL) -> None:
+    """Draw the spectra of all runs into axes, with a color bar of their lowest loss beside them.
+
+    Args:
+        ax: Axes.
+        comparison: The comparison.
+        label: Of the color bar.
+    """
     colors, above = _colors(comparison.subjects)
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     for subject in sorted(comparison.subjects, key=lambda s: -s.best_loss):
@@ -65,13 +78,35 @@ def plot_spectra_by_loss(comparison: Comparison) -> tuple[Any, Any]:
         marker = "o" if values.size <= MAX_LABELS else None
         color = colors.to_rgba(subject.best_loss)
         ax.plot(index, values, color=color, linewidth=1.3, marker=marker, markersize=3.5)
-    bar = figure.colorbar(colors, ax=ax, label=LOSS_LABEL, extend="max" if above else "neither")
+    bar = ax.figure.colorbar(colors, ax=ax, label=label, extend="max" if above else "neither")
     bar.outline.set_visible(False)
     count = comparison.subjects[0].spectrum.num_exponents
     ax.set(xlabel=INDEX_LABEL, ylabel=EXPONENT_LABEL, xlim=(0.5, count + 0.5))
     index_ticks(ax.xaxis, count)
-    finish(ax, f"{len(comparison.subjects)} runs · spectra of {when_measured(comparison)}")
-    return figure, ax
+    finish(ax, None)
+
+
+def draw_statistic(ax: Any, comparison: Comparison, name: str) -> bool:
+    """Draw a statistic of the spectra of all runs against their lowest loss into axes.
+
+    Args:
+        ax: Axes.
+        comparison: The comparison.
+        name: The statistic, one of those in ``comparison.rows``.
+
+    Returns:
+        Whether losses lie beyond the end of the scale, as triangles.
+    """
+    subjects = comparison.subjects
+    values = [subject.statistics()[name] for subject in subjects]
+    row = next(row for row in comparison.rows if row.name == name)
+    colors, _ = _colors(subjects)
+    losses = [subject.best_loss for subject in subjects]
+    beyond = _scatter(ax, _finite(values), losses, np.inf, colors)
+    ax.xaxis.get_major_locator().set_params(nbins=5, integer=name.startswith("num_"))
+    ax.set_xlabel(LABELS.get(name, name.replace("_", " ")))
+    ax.set_title(_caption(row.spearman), fontsize="small")
+    return beyond
 
 
 def plot_statistics_by_loss(comparison: Comparison) -> tuple[Any, Any]:

@@ -1,0 +1,58 @@
+"""Trains the networks of several figures in one queue.
+
+``python -m paper.compute figures=[fig3,fig4] scale=paper data_dir=PATH``. The networks of the first
+figure come first. With ``deadline=SECONDS`` it stops in time and goes on at the next call; with
+``jobs=N`` it trains N networks at a time. The figures' own commands then find what they need, and
+``python -m paper.collect`` packs it.
+"""
+
+import sys
+from importlib import import_module
+
+from omegaconf import DictConfig
+
+from paper.command import compute, run
+from paper.networks import Network
+
+
+def networks_of(cfg: DictConfig) -> list[Network]:
+    """List the networks of the figures, each once.
+
+    Args:
+        cfg: Settings of the command.
+
+    Returns:
+        Networks in the order of the figures.
+
+    Raises:
+        ValueError: If there is no such figure.
+    """
+    networks: dict[str, Network] = {}
+    for name in cfg.figures:
+        try:
+            figure = import_module(f"paper.{name}").FIGURE
+        except (ModuleNotFoundError, AttributeError):
+            raise ValueError(
+                f"Expected `figures` to be names of figures, such as fig3, but got {name!r}."
+            ) from None
+        for network in figure.networks(cfg):
+            networks.setdefault(network.name, network)
+    return list(networks.values())
+
+
+def train_networks(cfg: DictConfig) -> None:
+    """Train them.
+
+    Args:
+        cfg: Settings of the command.
+
+    Raises:
+        SystemExit: If networks failed, after the others are done.
+    """
+    _, failures = compute(networks_of(cfg), cfg)
+    if failures:
+        sys.exit("\n".join([f"{len(failures)} networks failed:", *failures]))
+
+
+if __name__ == "__main__":
+    run(train_networks)

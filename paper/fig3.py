@@ -1,0 +1,297 @@
+"""Fig. 3: spectra over training, for several initialization parameters (CharRNN).
+
+``python -m paper.fig3 [scale=paper] [data_dir=PATH]``. How the paper is read: the "reduced
+mean-squared error between successive epochs" is the squared difference of the i-th exponents of
+epochs t and t - 1, averaged over the exponents. Exponents that are lost in rounding noise at some
+epoch of a run take no part in that run's averages.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from lightning_lyap.plotting.canvas import EXPONENT_LABEL, INDEX_LABEL, finish
+from lightning_lyap.uncertainty import t_quantile
+from paper.command import Figure, Finding, Result, main
+from paper.drawing import letter, new_figure
+from paper.networks import charrnn_by_init
+from paper.records import Record
+
+SHOWN = 4  # epochs of panel (b)
+SETTLED = 0.1  # of the largest squared distance to the last spectrum
+EQUAL = 0.01  # nats per step: means that are closer are the same
+MOSTLY = 0.75  # of the epochs
+MIN_EPOCHS = 3
+FLOAT = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """The spectra of a network over training.
+
+    Attributes:
+        p: Initialization parameter.
+        epochs: Epochs completed, ``[E]``, from 0.
+        exponents: ``[E, K]``, nats per step.
+        kept: Exponents that are resolved at every epoch, ``[K]``, bool.
+    """
+
+    p: float
+    epochs: FLOAT
+    exponents: FLOAT
+    kept: NDArray[np.bool_]
+
+    @property
+    def mean(self) -> FLOAT:
+        """Mean of the kept exponents, ``[E]``, nats per step."""
+        return np.asarray(self.exponents[:, self.kept].mean(1))
+
+    @property
+    def steps(self) -> FLOAT:
+        """Mean squared difference between successive epochs, ``[E - 1]``, (nats per step)^2."""
+        return np.asarray(np.square(np.diff(self.exponents[:, self.kept], axis=0)).mean(1))
+
+    @property
+    def distances(self) -> FLOAT:
+        """Mean squared difference to the last epoch, ``[E]``, (nats per step)^2."""
+        kept = self.exponents[:, self.kept]
+        return np.asarray(np.square(kept - kept[-1]).mean(1))
+
+    @property
+    def slope(self) -> float:
+        """Exponent a of a power law t^a fitted to `steps` (least squares of the logarithms)."""
+        time = np.log(self.epochs[1:])
+        return float(np.polyfit(time, np.log(self.steps), 1)[0])
+
+    @property
+    def settled(self) -> float:
+        """Epochs after which no more than a tenth of the squared distance to the last is left.
+
+        A tenth of its largest value, wherever that is: the first epochs often lead away.
+        """
+        far = np.flatnonzero(self.distances > SETTLED * self.distances.max())
+        return float(self.epochs[far[-1] + 1])
+
+    @property
+    def below(self) -> float:
+        """Fraction of the epochs whose mean lies below the last one, of those that differ from it.
+
+        Epochs of training: what was before it belongs to the initialization. 1 if none differs.
+        """
+        missing = self.mean[-1] - self.mean[1:-1]
+        differing = missing[np.abs(missing) > EQUAL]
+        return float((differing > 0).mean()) if differing.size else 1.0
+
+
+def course(record: Record) -> Course:
+    """Take the spectra of a record.
+
+    Args:
+        record: A network whose spectrum was measured at every epoch.
+
+    Returns:
+        Its course.
+    """
+    spectra = record.history.spectra
+    resolved = np.stack([spectrum.resolved.numpy() for spectrum in spectra])
+    return Course(
+        record.facts["init_p"],
+        np.asarray(record.history.epochs),
+        np.stack([spectrum.exponents.numpy() for spectrum in spectra]),
+        np.asarray(resolved.all(0)),
+    )
+
+
+def make(records: Sequence[Record], cfg: DictConfig) -> Result:
+    """Make Fig. 3.
+
+    Args:
+        records: The networks.
+        cfg: Settings of the command.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: If no network has three epochs.
+    """
+    courses = [course(record) for record in records if record.epochs >= MIN_EPOCHS]
+    if not courses:
+        raise ValueError(
+            f"Expected networks of at least {MIN_EPOCHS} epochs, but got none. Train longer."
+        )
+    rows = [
+        {
+            "init_p": c.p,
+            "epoch": epoch,
+            "mean": c.mean[i],
+            "max": c.exponents[i].max(),
+            "squared_difference_to_last_epoch": c.distances[i],
+            "squared_difference_to_epoch_before": c.steps[i - 1] if i else "",
+            "exponents_kept": int(c.kept.sum()),
+        }
+        for c in courses
+        for i, epoch in enumerate(c.epochs)
+    ]
+    return Result(draw(courses), rows, findings(courses))
+
+
+def findings(courses: Sequence[Course]) -> list[Finding]:
+    """Test the claims of Section 5.2.
+
+    Args:
+        courses: The networks.
+
+    Returns:
+        Findings.
+    """
+    settled = [c.settled for c in courses]
+    last = f"{min(c.epochs[-1] for c in courses):g}"
+    slow, fast = max(settled), min(settled)
+    slopes = np.array([c.slope for c in courses])
+    low, high = interval(slopes)
+    right, zero = low <= -1 <= high, low <= 0 <= high
+    fewest, most = min(c.below for c in courses), max(c.below for c in courses)
+    mostly = sum(c.below >= MOSTLY for c in courses)
+    count = len(courses)
+    return [
+        Finding(
+            "Fig. 3",
+            "The spectrum settles within a few epochs, for every p.",
+            f"90 % of the squared distance to the spectrum of epoch {last} is gone after "
+            f"{np.median(settled):g} epochs (median; {fast:g} to {slow:g} over {count} networks)",
+            "yes" if slow <= SHOWN else "no" if fast > SHOWN else "undecided",
+            "charrnn",
+        ),
+        Finding(
+            "Fig. 3d",
+            "The reduced squared difference between successive epochs falls like 1/t.",
+            f"like t^{slopes.mean():.2f} [{low:.2f}, {high:.2f}] (mean and 95 % interval over "
+            f"{count} networks; single ones {slopes.min():.2f} to {slopes.max():.2f})",
+            "undecided" if right and zero else "yes" if right else "no",
+            "charrnn",
+        ),
+        Finding(
+            "Fig. 3e",
+            "The mean exponent converges from below, for every p.",
+            f"in {mostly} of {count} networks at least three quarters of the epochs whose mean "
+            f"differs from the last by more than {EQUAL} lie below it ({fewest:.0%} to {most:.0%})",
+            "yes" if mostly == count else "no" if 2 * mostly <= count else "undecided",
+            "charrnn",
+        ),
+    ]
+
+
+def interval(values: FLOAT) -> tuple[float, float]:
+    """Compute the 95 % interval of a mean (Student's t).
+
+    Args:
+        values: ``[n]``.
+
+    Returns:
+        Its ends; infinite for a single value.
+    """
+    if values.size < 2:
+        return -math.inf, math.inf
+    t = t_quantile(torch.tensor([values.size - 1.0], dtype=torch.float64)).item()
+    half = t * values.std(ddof=1) / math.sqrt(values.size)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def draw(courses: Sequence[Course]) -> Any:
+    """Draw the five panels.
+
+    Args:
+        courses: The networks.
+
+    Returns:
+        A figure.
+    """
+    figure = new_figure(9.0, 6.0)
+    grid = figure.add_gridspec(2, 6)
+    top = [figure.add_subplot(grid[0, 2 * i : 2 * i + 2]) for i in range(3)]
+    bottom = [figure.add_subplot(grid[1, 3 * i : 3 * i + 3]) for i in range(2)]
+    last = int(min(c.epochs[-1] for c in courses))
+    letter([*top, *bottom])
+    for ax, epoch in zip(top, (0, min(SHOWN, last - 1), last), strict=True):
+        for number, c in enumerate(courses):
+            _spectrum(ax, c, epoch, f"C{number}")
+        ax.set(xlabel=INDEX_LABEL, ylim=_limits(courses))
+        finish(ax, "before training" if epoch == 0 else f"epoch {epoch}")
+    top[0].set_ylabel(EXPONENT_LABEL)
+    lines = top[0].get_lines()
+    labels = [f"$p={line.get_label()}$" for line in lines]
+    figure.legend(lines, labels, loc="outside upper center", ncols=len(lines), frameon=False)
+    for number, c in enumerate(courses):
+        style = {"color": f"C{number}", "marker": "o", "markersize": 2.5, "linewidth": 1}
+        bottom[0].plot(c.epochs[1:], c.steps, **style)
+        bottom[1].plot(c.epochs, c.mean[-1] - c.mean, **style)
+    _reference(bottom[0], courses)
+    bottom[0].set(xscale="log", yscale="log", xlabel="epoch $t$")
+    bottom[0].set_ylabel(
+        r"$\langle(\lambda_i(t)-\lambda_i(t-1))^2\rangle_i$ ((nats per step)$^2$)",
+        fontsize="small",
+    )
+    bottom[1].axhline(0, color="0.6", linewidth=0.8)
+    bottom[1].set(xlabel="epoch $t$")
+    bottom[1].set_ylabel(
+        r"$\langle\lambda\rangle_{\mathrm{last}}-\langle\lambda\rangle_t$ (nats per step)",
+        fontsize="small",
+    )
+    for ax in bottom:
+        finish(ax, None)
+    return figure
+
+
+def _spectrum(ax: Any, c: Course, epoch: int, color: str) -> None:
+    """Draw the spectrum of one epoch.
+
+    Args:
+        ax: Axes.
+        c: The network.
+        epoch: Epochs completed.
+        color: Of the line.
+    """
+    (where,) = np.flatnonzero(c.epochs == epoch)
+    values = np.where(c.kept, c.exponents[where], np.nan)
+    ax.plot(np.arange(1, values.size + 1), values, color=color, linewidth=1.2, label=f"{c.p:g}")
+
+
+def _limits(courses: Sequence[Course]) -> tuple[float, float]:
+    """Find a scale that holds the spectra of all epochs.
+
+    Args:
+        courses: The networks.
+
+    Returns:
+        Lower and upper end, nats per step.
+    """
+    low = min(c.exponents[:, c.kept].min() for c in courses)
+    high = max(0.0, max(c.exponents[:, c.kept].max() for c in courses))
+    margin = 0.04 * (high - low)
+    return float(low - margin), float(high + margin)
+
+
+def _reference(ax: Any, courses: Sequence[Course]) -> None:
+    """Draw 1/t through the middle of the first differences.
+
+    Args:
+        ax: Axes.
+        courses: The networks.
+    """
+    longest = max((c.epochs[1:] for c in courses), key=len)
+    start = float(np.exp(np.mean([np.log(c.steps[0]) for c in courses])))
+    ax.plot(longest, start / longest, "k--", linewidth=1, label=r"$\propto t^{-1}$")
+    ax.legend(fontsize="small", frameon=False)
+
+
+FIGURE = Figure("fig3", charrnn_by_init, make)
+
+if __name__ == "__main__":
+    main(FIGURE)

@@ -1,0 +1,130 @@
+"""Fig. 7: all statistics of the spectra against the loss, both tasks.
+
+``python -m paper.fig7 [scale=paper] [data_dir=PATH]``, with the networks of Fig. 4. A statistic
+that is the same in all networks of both tasks is left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from lightning_lyap.comparing_plots import draw_statistic
+from lightning_lyap.comparison import Comparison, Row
+from lightning_lyap.comparison_table import format_association
+from lightning_lyap.correlation import associate
+from paper.claims import positive
+from paper.command import Figure, Finding, Result, main
+from paper.drawing import LOSS_NAMES, TASK_NAMES, new_figure
+from paper.fig4 import SHOWN, compare_best, stronger_by
+from paper.networks import of_tasks
+from paper.records import Record
+
+OTHER = {"charrnn": "mean", "mocap": "max"}
+
+
+def make(records: Sequence[Record], cfg: DictConfig) -> Result:
+    """Make Fig. 7.
+
+    Args:
+        records: The networks.
+        cfg: Settings of the command.
+
+    Returns:
+        The figure; the table holds the correlations.
+
+    Raises:
+        ValueError: If no task has enough networks.
+    """
+    comparisons = compare_best(records, cfg.tasks)
+    rows = [correlations(task, row) for task, c in comparisons.items() for row in c.rows]
+    found = [finding(task, c) for task, c in comparisons.items()]
+    return Result(draw(comparisons), rows, found)
+
+
+def correlations(task: str, row: Row) -> dict[str, Any]:
+    """List the correlations of a statistic with the lowest loss.
+
+    Args:
+        task: The task.
+        row: Of its comparison.
+
+    Returns:
+        A row of the table; ends of 95 % bootstrap intervals beside each coefficient.
+    """
+    line: dict[str, Any] = {"task": task, "statistic": row.name, "networks": row.num_runs}
+    for name, association in (("spearman", row.spearman), ("pearson", row.pearson)):
+        low, high = association.interval or ("", "")
+        value = "" if association.value is None else association.value
+        line |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return line
+
+
+def finding(task: str, comparison: Comparison) -> Finding:
+    """Test that tasks differ in what goes with the loss (Section 5.4).
+
+    Args:
+        task: The task.
+        comparison: Its networks.
+
+    Returns:
+        Whether the paper's statistic of the task is closest to the loss, and which one is.
+    """
+    told = SHOWN[task]
+    rows = {row.name: row for row in comparison.rows if row.spearman.value is not None}
+    ordered = sorted(rows.values(), key=lambda row: -abs(row.spearman.value or 0))
+    statistics = [subject.statistics() for subject in comparison.subjects]
+    loss = [subject.best_loss for subject in comparison.subjects]
+    own, other = ([line[name] for line in statistics] for name in (told, OTHER[task]))
+    more = associate(stronger_by, own, other, loss)
+    best = "; ".join(f"{row.name} {format_association(row.spearman)}" for row in ordered[:3])
+    return Finding(
+        "Fig. 7",
+        f"{TASK_NAMES[task]}: of maximum and mean, the {told} goes more with the loss.",
+        f"|Spearman| larger by {format_association(more)}, n = {len(loss)}; the strongest of all "
+        f"statistics: {best}",
+        positive(more),
+        task,
+    )
+
+
+def draw(comparisons: Mapping[str, Comparison]) -> Any:
+    """Draw a row for each statistic, a column for each task, as in the paper.
+
+    Args:
+        comparisons: By task.
+
+    Returns:
+        A figure.
+    """
+    names = [
+        row.name
+        for row in next(iter(comparisons.values())).rows
+        if any(varies(c, row.name) for c in comparisons.values())
+    ]
+    figure = new_figure(3.6 * len(comparisons), 2.1 * len(names))
+    grid = figure.subplots(len(names), len(comparisons), squeeze=False, sharey="col")
+    for column, (task, comparison) in enumerate(comparisons.items()):
+        for ax, name in zip(grid[:, column], names, strict=True):
+            if not varies(comparison, name):
+                ax.set_axis_off()
+                continue
+            draw_statistic(ax, comparison, name)
+        top = grid[0, column]
+        top.set_title(f"{TASK_NAMES[task]}, {len(comparison.subjects)} networks\n{top.get_title()}")
+        for ax in grid[:, column]:
+            ax.title.set_fontsize("small")
+        grid[len(names) // 2, column].set_ylabel(LOSS_NAMES[task])
+    figure.suptitle("Spearman's correlation [95 % interval]", fontsize="medium")
+    return figure
+
+
+def varies(comparison: Comparison, name: str) -> bool:
+    """Tell whether a statistic differs between the networks of a comparison."""
+    return any(row.name == name and row.spearman.value is not None for row in comparison.rows)
+
+
+FIGURE = Figure("fig7", of_tasks, make)
+
+if __name__ == "__main__":
+    main(FIGURE)

@@ -1,0 +1,75 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lightning_lyap.comparison import compare_runs
+from lightning_lyap.runs import find_spectra, load_runs
+from lightning_lyap.tables import read_table
+from paper.fig4 import FIGURE, findings
+from tests.paper.conftest import Command, words
+from tests.sweeps import leave_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_command_runs_to_its_end_for_both_tasks(command: Command) -> None:
+    folder = command(FIGURE)
+    rows = read_table(folder / "fig4.csv")
+    assert [row["task"] for row in rows] == ["charrnn"] * 4 + ["mocap"] * 4
+    assert all(row["dropout"] for row in rows[:4])
+    assert all(0.05 <= float(row["init_p"]) <= 0.5 for row in rows[4:])
+    assert (folder / "fig4.png").stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "yes"), (-1, "no")])
+def test_the_maximum_is_judged_by_its_distance_from_zero(
+    tmp_path: Path, sign: int, verdict: str
+) -> None:
+    for i in range(12):
+        # On both sides of zero: what counts is the distance.
+        top = (-1) ** i * (0.1 + 0.1 * i)
+        leave_run(tmp_path / str(i) / "x", {1.0: [top, -3.0 - i * 5 % 7]}, [2 + sign * 0.1 * i])
+    runs, _ = load_runs(find_spectra([str(tmp_path)]), "val/loss")
+    first, _ = findings("charrnn", compare_runs(runs))
+    assert first.agree == verdict
+    assert "n = 12" in first.result
+
+
+def test_a_killed_command_goes_on_where_it_stopped(
+    tmp_path: Path, command: Command, text: Path
+) -> None:
+    more = ["tasks=[charrnn]", "scale.charrnn_random.epochs=8", "full=false"]
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paper.fig4", *words(out, text), *more],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
+    second = "charrnn-draw01-*/checkpoints/last.ckpt"
+    end = time.monotonic() + 120
+    while not list((out / "networks").glob(second)) and time.monotonic() < end:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (finished,) = (out / "networks").glob("*/finished.json")
+    assert "draw00" in str(finished)
+    spectra = finished.parent / "lyapunov" / "spectra.npz"
+    before = spectra.stat().st_mtime_ns, finished.stat().st_mtime_ns
+    (begun,) = (out / "networks").glob(second)
+    killed = begun.stat().st_mtime_ns
+
+    command(FIGURE, *more, out=out)
+    assert (spectra.stat().st_mtime_ns, finished.stat().st_mtime_ns) == before
+    assert begun.stat().st_mtime_ns > killed
+    rows = read_table(out / "fig4" / "fig4.csv")
+    assert [row["network"] for row in rows] == [f"charrnn-draw0{i}" for i in range(4)]
+
+    (once,) = (command(FIGURE, *more, "scale.charrnn_random.count=3", out=tmp_path / "whole"),)
+    whole = read_table(once / "fig4.csv")
+    assert rows[:3] == whole
