@@ -120,11 +120,32 @@ def _prepare(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     order = (unit == 0).int().argsort(dim=-1, stable=True)
     unit = unit.gather(-1, order)
     rows = rows.gather(1, order.unsqueeze(-1).expand_as(rows))
-    rank = torch.minimum((unit != 0).sum(-1), (rows != 0).any(1).sum(-1))
-    lost = torch.arange(rows.shape[1], device=rows.device) >= rank.unsqueeze(-1)
+    filled = (rows != 0).any(1)
+    index = torch.arange(rows.shape[1], device=rows.device)
+    lost = index >= torch.minimum((unit != 0).sum(-1), filled.sum(-1)).unsqueeze(-1)
     unit = unit.masked_fill(lost, 1.0)
-    rows = torch.where(lost.unsqueeze(-1), _scattered(rows), rows / unit.unsqueeze(-1))
+    rows = torch.where(lost.unsqueeze(-1), _replacements(rows, filled), rows / unit.unsqueeze(-1))
     return rows, unit, lost
+
+
+def _replacements(rows: Tensor, filled: Tensor) -> Tensor:
+    """Make vectors for those that are lost, the same each time.
+
+    Where all others are zero in some entries, the unit vectors of these, as Householder reflections
+    do; else vectors that lie in no particular direction.
+
+    Args:
+        rows: ``[B, K, N]``.
+        filled: In which entries any vector is not zero, ``[B, N]``, bool.
+
+    Returns:
+        ``[B, K, N]``.
+    """
+    index = torch.arange(rows.shape[1], device=rows.device)
+    empty_last = filled.logical_not().int().argsort(dim=-1, stable=True)[:, : len(index), None]
+    units = empty_last == torch.arange(rows.shape[2], device=rows.device)
+    beyond = (index >= filled.sum(-1, keepdim=True)).unsqueeze(-1)
+    return torch.where(beyond, units.to(rows.dtype), _scattered(rows))
 
 
 def _scattered(rows: Tensor) -> Tensor:
