@@ -56,13 +56,13 @@ def cholesky_qr(
     last pass takes off again what is left along the columns before, and makes the panel orthonormal
     by Newton's iteration on its Gram matrix. One pass is enough as long as no column is closer to
     those of its panel than 1e-7 (the root of the shift), or to those before than 1e-15; each
-    further pass squares both. A panel whose Cholesky factorization fails even so is left as it is
-    in that pass.
+    further pass squares both.
 
     ``R_ii`` is the product of the diagonals of all passes. Whatever these were, ``basis = Q R``
     holds up to rounding, row by row: the product with the inverse of a triangle whose rows fall off
     like those of the basis keeps an error of every row's own size, as Householder reflections do
-    on sorted rows. So the result is right if Q is orthonormal, and that is measured.
+    on sorted rows. So the result is right if Q is orthonormal, and that is measured: a Cholesky
+    factorization that fails leaves something else.
 
     Columns that are zero come last. They, and columns beyond the number of rows that are not zero,
     have the stretch ``-inf`` and are replaced by directions that don't matter.
@@ -181,22 +181,24 @@ def _orthonormal_panel(
     Returns:
         The panel, and its part of the diagonal of R, ``[B, b]``, float64.
     """
-    unit, stretch = _identity(panel), None
+    unit, tiny = _identity(panel), torch.finfo(panel.dtype).tiny ** 0.5
+    shift = SHIFT * len(unit) * torch.finfo(panel.dtype).eps * unit
+    stretch: Tensor | float = 1.0
     for _ in range(passes):
         panel = _take_off(panel, done, size)
-        gram = panel[..., :size] @ panel[..., :size].mT
-        lengths = gram.diagonal(dim1=-2, dim2=-1).sqrt()
-        lengths = torch.where(lengths > 0, lengths, 1.0).unsqueeze(-1)
-        shift = SHIFT * len(unit) * torch.finfo(gram.dtype).eps
-        lower, info = torch.linalg.cholesky_ex(gram / (lengths * lengths.mT) + shift * unit)
-        lower = torch.where((info == 0)[:, None, None], lower, unit)
-        panel = torch.linalg.solve_triangular(lower, panel / lengths, upper=False)
-        own = (lengths.squeeze(-1) * lower.diagonal(dim1=-2, dim2=-1)).double()
-        stretch = own if stretch is None else stretch * own
-    assert stretch is not None
+        lengths = torch.linalg.vector_norm(panel[..., :size], dim=-1).clamp(min=tiny)
+        panel = panel / lengths.unsqueeze(-1)
+        lower = torch.linalg.cholesky_ex(_gram(panel, size) + shift).L
+        panel = torch.linalg.solve_triangular(lower, panel, upper=False)
+        stretch = stretch * (lengths * lower.diagonal(dim1=-2, dim2=-1)).double()
     panel = _take_off(panel, done, size)
-    inverse = _inverse_root(panel[..., :size] @ panel[..., :size].mT, unit)
+    inverse = _inverse_root(_gram(panel, size), unit)
     return inverse @ panel, stretch / inverse.diagonal(dim1=-2, dim2=-1).double()
+
+
+def _gram(panel: Tensor, size: int) -> Tensor:
+    """Return the products of the vectors of a panel with each other, ``[B, b, b]``."""
+    return panel[..., :size] @ panel[..., :size].mT
 
 
 def _take_off(panel: Tensor, done: Tensor, size: int) -> Tensor:
@@ -230,9 +232,10 @@ def _inverse_root(gram: Tensor, unit: Tensor) -> Tensor:
         Lower triangular, ``[B, b, b]``.
     """
     half = torch.ones_like(unit).tril(-1) + 0.5 * unit
-    inverse = unit - (gram - unit) * half
+    minus = -0.5 * unit
+    inverse = unit - torch.addcmul(minus, gram, half)
     for _ in range(REFINEMENTS - 1):
-        error = (inverse @ gram @ inverse.mT - unit) * half
+        error = torch.addcmul(minus, inverse @ gram @ inverse.mT, half)
         inverse = torch.baddbmm(inverse, error, inverse, alpha=-1)
     return inverse
 
