@@ -14,7 +14,7 @@ __all__ = ["Cascade", "Orthonormalization", "orthonormalize", "random_orthonorma
 
 # Cholesky factorizations of each panel that are tried in turn: stretches may spread over 30, 60 and
 # 90 nats, about.
-PASSES = (1, 2, 3)
+PASSES = (1, 2, 4)
 
 
 def orthonormalize(basis: Tensor) -> Orthonormalization:
