@@ -15,6 +15,7 @@ from torch import Tensor
 from lightning_lyap.dynamics import Dynamics
 from lightning_lyap.dynamics.base import Certifiable, State, num_blocks
 from lightning_lyap.orthonormal import Orthonormalization, random_orthonormal_basis
+from lightning_lyap.upload import upload
 
 # What rounding alone may do to a vector of length one.
 RESIDUALS = {torch.float32: 1e-4, torch.float64: 1e-10}
@@ -124,18 +125,36 @@ IDENTITIES = ("sum_rule", "tangent_map", "states", "orthogonality")
 class Inspector:
     """Checks some blocks of a run: the first, the second, the fourth and so on, and the last.
 
+    Residuals stay on the device until they are asked for: looking at a block waits for nothing.
+
     Args:
         system: The dynamics.
-
-    Attributes:
-        found: The worst check of each identity so far, by name.
     """
 
     def __init__(self, system: Dynamics) -> None:
         self._system = system
         self._blocks = 0
         self._checked = 0
-        self.found: dict[str, Check] = {}
+        self._kept: list[tuple[str, Tensor, Tensor]] = []
+
+    def copy(self) -> "Inspector":
+        """Return an inspector that has seen the same blocks and goes on by itself."""
+        other = Inspector(self._system)
+        other._blocks, other._checked, other._kept = self._blocks, self._checked, list(self._kept)
+        return other
+
+    @property
+    def found(self) -> dict[str, Check]:
+        """The worst check of each identity so far, by name."""
+        checks: dict[str, list[Check]] = {}
+        for name, residuals, bounds in self._kept:
+            residual, bound = residuals.cpu(), bounds.cpu()
+            known = residual.isfinite()
+            if bool(known.any()):
+                index = (residual / bound).masked_fill(~known, -1.0).argmax()
+                check = Check(residual[index].item(), bound[index].item())
+                checks.setdefault(name, []).append(check)
+        return {name: max(own, key=lambda c: c.severity) for name, own in checks.items()}
 
     def look(
         self,
@@ -163,7 +182,7 @@ class Inspector:
                 self._check_volume(state, drive, result)
 
     def _keep(self, name: str, residuals: Tensor, bounds: Tensor | float) -> None:
-        """Keep the worst check of an identity.
+        """Keep a check of an identity.
 
         Args:
             name: The identity.
@@ -172,13 +191,7 @@ class Inspector:
         """
         if not isinstance(bounds, Tensor):
             bounds = torch.full_like(residuals, bounds)
-        known = residuals.isfinite()
-        if bool(known.any()):
-            index = (residuals / bounds).masked_fill(~known, -1.0).argmax()
-            check = Check(residuals[index].item(), bounds[index].item())
-            found = worst([self.found.get(name), check])
-            assert found is not None
-            self.found[name] = found
+        self._kept.append((name, residuals, bounds))
 
     def _check_basis(self, basis: Tensor) -> None:
         """Measure the loss of orthogonality, block by block.
@@ -202,8 +215,9 @@ class Inspector:
         """
         system: Any = self._system
         size, dtype = system.tangent_size, system.dtype
-        vector = random_orthonormal_basis(size, 1, self._blocks, dtype, system.device)
-        vector = vector.expand(drive.shape[0], -1, -1)
+        cpu = torch.device("cpu")
+        vector = random_orthonormal_basis(size, 1, self._blocks, dtype, cpu)
+        vector = upload(vector, system.device).expand(drive.shape[0], -1, -1)
         expected = system.derivative(drive, state, vector[..., 0]).double()
         got = system.step(drive, state)[1](vector)[..., 0].double()
         residual = (got - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1)

@@ -86,6 +86,12 @@ class StretchBins:
         self._sums: list[Tensor] = []
         self._width = 0.0
 
+    def copy(self) -> "StretchBins":
+        """Return bins with the same content that are filled by themselves."""
+        other = StretchBins()
+        other.ends, other._sums, other._width = list(self.ends), list(self._sums), self._width
+        return other
+
     def add(self, log_stretch: Tensor, end: int) -> None:
         """Count a block.
 
@@ -126,7 +132,8 @@ class StretchBins:
             The sums.
         """
         sums = torch.stack(self._sums)[:, valid]
-        total = torch.cat([torch.zeros_like(sums[:1]), sums.cumsum(0)])
+        # On the CPU: cumulated sums of CUDA are refused where algorithms must be deterministic.
+        total = torch.cat([torch.zeros_like(sums[:1]), sums.cpu().cumsum(0).to(sums.device)])
         ends = torch.tensor([0, *self.ends], device=sums.device)
         done = torch.minimum(ends[:, None], steps[valid])
         cuts = _cuts(done, steps[valid])

@@ -28,6 +28,11 @@ class Schedule(Protocol):
         """Promised bound of the rounding errors, nats per step; None promises nothing."""
         ...
 
+    @property
+    def looks(self) -> bool:
+        """Whether `accepts` looks at the factorization, and so waits for the device."""
+        ...
+
     def propose(self) -> int:
         """Return the number of steps until the next factorization."""
         ...
@@ -54,6 +59,7 @@ class FixedInterval:
     """
 
     tolerance: float | None = None
+    looks = False
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
@@ -97,6 +103,8 @@ class AutoInterval:
         that is too long does. Benettin et al. (1980), Meccanica 15, 9-20, choose it by overflow.
     """
 
+    looks = True
+
     def __init__(self, num_exponents: int, tangent_size: int, dtype: torch.dtype) -> None:
         self._given_up = int(SACRIFICE * num_exponents) if num_exponents == tangent_size else 0
         self._range = math.log(torch.finfo(dtype).max) / 2
@@ -119,6 +127,8 @@ class AutoInterval:
 
     def accepts(self, steps: int, result: Orthonormalization, counted: bool) -> bool:
         """Take the block back if it was too long, learn from it if not; see `Schedule.accepts`."""
+        # Many small decisions follow: waiting once for the device is enough.
+        result = Orthonormalization(result.basis, *(part.cpu() for part in result[1:]))
         finite = ~(result.log_stretch.isnan() | result.log_stretch.isposinf()).any(-1)
         # Overflow and underflow, if a single step did not bring about as much.
         infinite, zeros = int((~finite).sum()), int(result.log_stretch.isneginf().sum())

@@ -1,6 +1,7 @@
 """Trajectories with their bases of tangent vectors, carried from factorization to factorization."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +11,13 @@ from lightning_lyap.contrasts import StretchBins
 from lightning_lyap.dynamics import Dynamics
 from lightning_lyap.dynamics.base import State, num_blocks
 from lightning_lyap.interval import Schedule
-from lightning_lyap.orthonormal import Orthonormalization, orthonormalize
+from lightning_lyap.orthonormal import Cascade, Orthonormalization, orthonormalize, pays_on
+from lightning_lyap.upload import upload
 
 Progress = Callable[[int, int], None]
+
+# Factorizations of a `Cascade` between two questions whether they hold, which wait for the device.
+SPAN = 128
 
 
 class Trajectories:
@@ -67,6 +72,9 @@ class Trajectories:
         self.block_ends: list[int] = []
         self.redone = 0
         self.inspector = Inspector(system)
+        self._cascade = Cascade() if pays_on(basis.device) else None
+        # Rows of the sequences that were running last, and their number.
+        self._rows, self._num_rows = upload(torch.arange(0), basis.device), 0
 
     @property
     def num_steps(self) -> int:
@@ -92,24 +100,68 @@ class Trajectories:
     def go(self, drive: Tensor, until: int, report: Callable[[int], None] | None) -> None:
         """Go on, block by block.
 
+        With a schedule that doesn't look at the factorizations nothing waits for the device but, on
+        CUDA, a question after every `SPAN` blocks, and at the end, whether these hold.
+
         Args:
             drive: ``[T, B, ...]``.
             until: The step to stop at, warm-up included.
             report: Called with the number of steps done after every step.
         """
-        reported = self._done
+        report = None if report is None else _forward_only(report, self._done)
         while self._done < until:
-            boundary = self._warmup_steps if self._done < self._warmup_steps else until
-            stop = min(self._done + self._schedule.propose(), boundary)
-            start = self.state, self.basis
-            for t in range(self._done, stop):
-                self._advance(drive[t], self._running(t))
-                if report is not None and t >= reported:
-                    reported = t + 1
-                    report(reported)
-            if not self._close_block(start, drive, stop):
-                self.state, self.basis = start
-                self.redone += 1
+            mark = None if self._cascade is None or self._schedule.looks else self._mark()
+            for _ in range(SPAN):
+                if self._done < until:
+                    self._go_block(drive, until, report)
+            if mark is not None and self._cascade is not None and not self._cascade.holds():
+                vars(self).update(mark)
+
+    def _go_block(self, drive: Tensor, until: int, report: Callable[[int], None] | None) -> None:
+        """Go on by a block, or not at all if it turns out to be too long.
+
+        Args:
+            drive: ``[T, B, ...]``.
+            until: The step to stop at, warm-up included.
+            report: Called with the number of steps done after every step.
+        """
+        boundary = self._warmup_steps if self._done < self._warmup_steps else until
+        stop = min(self._done + self._schedule.propose(), boundary)
+        start = self.state, self.basis
+        for t in range(self._done, stop):
+            self._advance(drive[t], self._running(t))
+            if report is not None:
+                report(t + 1)
+        moved = self._running(self._done)
+        result = self._factorize(self.basis if moved is None else self.basis[moved])
+        counted = stop > self._warmup_steps
+        if result is None:
+            self.state, self.basis = start
+        elif self._schedule.accepts(stop - self._done, result, counted):
+            self._close_block(start, drive, stop, result)
+        else:
+            self.state, self.basis = start
+            self.redone += 1
+
+    def _factorize(self, basis: Tensor) -> Orthonormalization | None:
+        """Factorize the bases at the end of a block.
+
+        Args:
+            basis: ``[b, N, k]``.
+
+        Returns:
+            The factorization; None if the schedule looks at it and it does not hold.
+        """
+        if self._cascade is None:
+            return factorize(self.system, basis, orthonormalize)
+        result = factorize(self.system, basis, self._cascade)
+        return result if not self._schedule.looks or self._cascade.holds() else None
+
+    def _mark(self) -> dict[str, Any]:
+        """Remember everything as it is now."""
+        own = {name: list(getattr(self, name)) for name in ("stretches", "block_ends")}
+        copies = {name: getattr(self, name).copy() for name in ("bins", "inspector")}
+        return vars(self) | own | copies
 
     @property
     def steps(self) -> Tensor:
@@ -125,7 +177,14 @@ class Trajectories:
     def _running(self, t: int) -> Tensor | None:
         """Return the indices of the sequences that have a step t, ``[b]``; None means all."""
         running = self._ends > t
-        return None if running.all() else running.nonzero()[:, 0].to(self.basis.device)
+        count = int(running.sum())
+        if count == len(running):
+            return None
+        # Sequences end and don't start again: as many are the same ones.
+        if count != self._num_rows:
+            self._rows = upload(running.nonzero()[:, 0], self.basis.device)
+            self._num_rows = count
+        return self._rows
 
     def _advance(self, drive: Tensor, running: Tensor | None) -> None:
         """Advance the running sequences by one step.
@@ -146,23 +205,20 @@ class Trajectories:
         )
         self.basis = self.basis.index_copy(0, running, moved)
 
-    def _close_block(self, start: tuple[State, Tensor], drive: Tensor, stop: int) -> bool:
-        """Orthonormalize the bases that moved in this block and count their stretches.
+    def _close_block(
+        self, start: tuple[State, Tensor], drive: Tensor, stop: int, result: Orthonormalization
+    ) -> None:
+        """Take the orthonormal bases of those that moved in a block, and count their stretches.
 
         Args:
             start: State and basis at the start of the block.
             drive: ``[T, B, ...]``.
             stop: Steps done with this block, warm-up included.
-
-        Returns:
-            Whether the block holds; if not it is as if it had not been.
+            result: The factorization of the sequences that moved.
         """
         moved = self._running(self._done)
-        result = factorize(self.system, self.basis if moved is None else self.basis[moved])
-        counted = stop > self._warmup_steps
-        if not self._schedule.accepts(stop - self._done, result, counted):
-            return False
         whole = moved is None and self._running(stop - 1) is None
+        counted = stop > self._warmup_steps
         steps, before = drive[self._done : stop], self.sums
         self._done = stop
         self.basis = (
@@ -173,7 +229,6 @@ class Trajectories:
         if whole:
             seen = result._replace(log_stretch=self.sums - before) if counted else result
             self.inspector.look(start, steps, seen, last=stop == int(self._ends.max()))
-        return True
 
     def _count(self, result: Orthonormalization, moved: Tensor | None) -> None:
         """Add the stretches of a block.
@@ -198,22 +253,45 @@ class Trajectories:
             self.stretches.append(log_stretch)
 
 
-def factorize(system: Dynamics, basis: Tensor) -> Orthonormalization:
+def factorize(
+    system: Dynamics, basis: Tensor, method: Callable[[Tensor], Orthonormalization]
+) -> Orthonormalization:
     """Orthonormalize the basis of each block of the tangent space by itself.
 
     Args:
         system: The dynamics.
         basis: ``[B, N, k]``.
+        method: `orthonormalize` or a `Cascade`.
 
     Returns:
         Q, ``[B, N, k]``; the other fields are ``[B, C]``, block after block.
     """
     count = num_blocks(system)
     if count == 1:
-        return orthonormalize(basis)
+        return method(basis)
     batch_size, size, columns = basis.shape
-    result = orthonormalize(basis.reshape(batch_size * count, size // count, columns))
+    result = method(basis.reshape(batch_size * count, size // count, columns))
     return Orthonormalization(
         result.basis.reshape(batch_size, size, columns),
         *(part.reshape(batch_size, count * columns) for part in result[1:]),
     )
+
+
+def _forward_only(report: Callable[[int], None], done: int) -> Callable[[int], None]:
+    """Report each step once, however often it is done.
+
+    Args:
+        report: Called with the number of steps done.
+        done: Steps reported before.
+
+    Returns:
+        A function like it.
+    """
+
+    def once(now: int) -> None:
+        nonlocal done
+        if now > done:
+            done = now
+            report(now)
+
+    return once

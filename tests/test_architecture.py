@@ -15,6 +15,10 @@ import lightning_lyap
 ROOT = Path(lightning_lyap.__file__).parents[1]
 PACKAGE = "lightning_lyap"
 MATHEMATICS = {
+    "upload",
+    "rounding",
+    "householder",
+    "cholesky",
     "orthonormal",
     "measures",
     "dynamics",
@@ -35,11 +39,15 @@ TORCH_ALONE = MATHEMATICS | {"systems", "correlation"}
 # Room -> the rooms it may look into.
 SIGHT = {
     "_version": set[str](),
-    "orthonormal": set[str](),
+    "upload": set[str](),
+    "rounding": {"upload"},
+    "householder": {"rounding"},
+    "cholesky": {"rounding"},
+    "orthonormal": {"cholesky", "householder", "rounding"},
     "measures": set[str](),
-    "certificate": {"dynamics", "orthonormal"},
+    "certificate": {"dynamics", "orthonormal", "upload"},
     "interval": {"orthonormal"},
-    "trajectories": {"certificate", "contrasts", "dynamics", "interval", "orthonormal"},
+    "trajectories": {"certificate", "contrasts", "dynamics", "interval", "orthonormal", "upload"},
     "dynamics": {"dynamics"},
     "checks": set[str](),
     "tensor_checks": {"dynamics"},

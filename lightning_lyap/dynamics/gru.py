@@ -67,11 +67,10 @@ class GRULayer:
         n = torch.tanh(at_n)
         new = (1 - z) * n + z * hidden
 
-        slope_n = torch.sigmoid(-at_z) * tanh_slope(at_n)
-        slope_r = slope_n * recurrent_n * sigmoid_slope(at_r)
-        slope_z = (hidden - n) * sigmoid_slope(at_z)
-
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
+            slope_n = torch.sigmoid(-at_z) * tanh_slope(at_n)
+            slope_r = slope_n * recurrent_n * sigmoid_slope(at_r)
+            slope_z = (hidden - n) * sigmoid_slope(at_z)
             slopes = torch.stack([slope_r, slope_z, slope_n * r], dim=1)
             d_new = mix_gates(self.weight_hh, slopes, d_state) + z.unsqueeze(-1) * d_state
             if d_input is not None:

@@ -75,12 +75,11 @@ class LSTMLayer:
         squashed = torch.tanh(new_cell)
         new_hidden = self._read_out(o * squashed)
 
-        slope_i, slope_f = g * sigmoid_slope(at_i), cell * sigmoid_slope(at_f)
-        slopes = torch.stack([slope_i, slope_f, i * tanh_slope(at_g)], dim=1)
-        slope_o = (squashed * sigmoid_slope(at_o)).unsqueeze(1)
-        through_cell = o * tanh_slope(new_cell)
-
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
+            slope_i, slope_f = g * sigmoid_slope(at_i), cell * sigmoid_slope(at_f)
+            slopes = torch.stack([slope_i, slope_f, i * tanh_slope(at_g)], dim=1)
+            slope_o = (squashed * sigmoid_slope(at_o)).unsqueeze(1)
+            through_cell = o * tanh_slope(new_cell)
             if not self.full:
                 all_slopes = torch.cat([slopes * through_cell.unsqueeze(1), slope_o], dim=1)
                 return self._read_out_tangent(self._gates(slice(4), all_slopes, d_input, d_state))

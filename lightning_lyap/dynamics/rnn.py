@@ -53,15 +53,12 @@ class RNNLayer:
         """Advance and linearize: ``J = diag(phi') W_hh``; see `Layer.step`."""
         (hidden,) = state
         activation = projected + hidden @ self.weight_hh.mT
-        if self.nonlinearity == "tanh":
-            new = torch.tanh(activation)
-            slope = tanh_slope(activation)
-        else:
-            new = torch.relu(activation)
-            slope = (new > 0).to(new.dtype)
-        slope = slope.unsqueeze(1)
+        tanh = self.nonlinearity == "tanh"
+        new = torch.tanh(activation) if tanh else torch.relu(activation)
 
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
+            slope = tanh_slope(activation) if tanh else (new > 0).to(new.dtype)
+            slope = slope.unsqueeze(1)
             d_new = mix_gates(self.weight_hh[None], slope, d_state)
             if d_input is not None:
                 d_new = d_new + mix_gates(self.weight_ih[None], slope, d_input)
