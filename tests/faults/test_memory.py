@@ -92,22 +92,34 @@ def test_it_raises_if_asked_to(tmp_path: Path, _too_little_memory: None) -> None
     assert ran_out_of_memory(caught.value)
 
 
+class Whole(Loop):
+    """Calls a cell with whole sequences, which the hooks that watch it can't read."""
+
+    cell = Greedy
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        x = inputs.clone()
+        Greedy.held.append(weakref.ref(x))
+        return self.read_out(self.rnn(x, x.new_zeros(1)))
+
+
 @pytest.mark.usefixtures("_too_little_memory")
-def test_a_failed_measurement_holds_no_tensors(tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", [GreedyLoop, Whole], ids=["estimator", "hooks"])
+def test_a_failed_measurement_holds_no_tensors(tmp_path: Path, network: type[Loop]) -> None:
     """Not in the frames of a traceback either: no garbage collection is needed."""
     kept: list[bool] = []
 
-    class Looking(GreedyLoop):
+    class Looking(network):  # type: ignore[valid-type, misc]
         def on_train_epoch_start(self) -> None:
             kept.extend(one() is not None for one in Greedy.held)
 
     gc.collect()
     gc.disable()
     try:
-        run: Outcome = outcome(tmp_path, network=Looking)
+        run: Outcome = outcome(tmp_path, network=Looking, max_epochs=2)
     finally:
         gc.enable()
-    assert len(run.history.failures) == 2
+    assert len(run.history.failures) >= 2
     assert kept
     assert not any(kept)
 

@@ -75,13 +75,11 @@ def test_another_logger_gets_scalars_and_one_line_names_the_folder_of_the_rest(
 def test_a_dummy_takes_nothing_though_it_has_every_method(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    callback = LyapunovSpectrumCallback(on_error="raise")
+    settings: dict[str, Any] = {"fast_dev_run": True, "logger": TensorBoardLogger(tmp_path)}
     with caplog.at_level(logging.INFO):
-        fitted, _ = fit(
-            tmp_path,
-            LyapunovSpectrumCallback(on_error="raise"),
-            fast_dev_run=True,
-            logger=TensorBoardLogger(tmp_path),
-        )
+        fit(tmp_path, callback, **settings)
+        fitted, _ = fit(tmp_path, callback, **settings)
     (dummy,) = fitted.loggers
     assert type(dummy).__name__ == "DummyLogger"
     assert hasattr(dummy.experiment, "add_image")  # type: ignore[attr-defined]
