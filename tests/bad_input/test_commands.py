@@ -18,7 +18,7 @@ from lightning_lyap.losses import read_given_losses, read_losses
 from lightning_lyap.modules import MocapRNN
 from lightning_lyap.runs import find_spectra, load_runs
 from lightning_lyap.tables import read_table
-from tests.bad_input.strategies import assert_refused, damaged, profile
+from tests.bad_input.strategies import assert_refused, damaged, profile, turned
 from tests.networks import trainer
 from tests.sweeps import leave_run
 
@@ -66,9 +66,7 @@ def test_every_bit_of_the_weights_is_watched_over(checkpoint: bytes, tmp_path: P
     weight = loaded(path)["rnn.weight_hh_l0"].numpy().tobytes()
     start = checkpoint.index(weight)
     for offset in range(0, len(weight), 7):
-        wrong = bytearray(checkpoint)
-        wrong[start + offset] ^= 1
-        path.write_bytes(wrong)
+        path.write_bytes(turned(checkpoint, 8 * (start + offset)))
         assert_refused(lambda: read_checkpoint(path), str(path), (ValueError,))
 
 
@@ -120,6 +118,16 @@ def test_a_damaged_file_of_inputs(tmp_path: Path, suffix: str, data: st.DataObje
         assert_refused(lambda: read_batch(path, torch.float32), str(path), (ValueError,))
     else:
         assert got.equal(torch.arange(60.0).view(1, 3, 20))
+
+
+def test_every_bit_of_saved_inputs_is_watched_over(tmp_path: Path) -> None:
+    path, numbers = tmp_path / "x.pt", torch.arange(60.0).view(1, 3, 20)
+    torch.save(numbers, path)
+    content = path.read_bytes()
+    start = content.index(numbers.numpy().tobytes())
+    for offset in range(0, 240, 7):
+        path.write_bytes(turned(content, 8 * (start + offset)))
+        assert_refused(lambda: read_batch(path, torch.float32), str(path), (ValueError,))
 
 
 @pytest.mark.parametrize("command", ["spectrum", "compare"])

@@ -190,6 +190,16 @@ def test_two_processes_fetch_into_one_cache(server: FileServer, tmp_path: Path) 
     assert holds(tmp_path / "cache", NAMES)
 
 
+def test_an_address_that_is_none_is_not_taken_for_other_bytes(tmp_path: Path) -> None:
+    said = assert_refused(
+        lambda: fetch(["warpeace/input.txt"], tmp_path, title="toys", mirror="http://[::1"),
+        "http://[::1/warpeace/input.txt",
+        (FetchError,),
+    )
+    assert "Failed to parse" in said
+    assert _files(tmp_path) == set()
+
+
 def test_a_cache_that_is_no_folder_is_the_disks_fault(server: FileServer, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = assert_refused(lambda: _fetch(server, tmp_path / "file"), "cache_dir", (FetchError,))
