@@ -113,7 +113,7 @@ def find_edge(drive: Tensor, low: float = STABLE, high: float = CHAOTIC) -> Edge
         estimate = leading(gain, drive)
         value, margin = float(estimate.exponents), float(estimate.margins)
         low, high = (gain, high) if value < 0 else (low, gain)
-        if high - low < 1e-9:
+        if high - low < 1e-6:
             raise ValueError(f"Expected an edge between the gains given, but got to {gain}.")
     below, above = (float(leading(gain + side, drive).exponents) for side in (-0.1, 0.1))
     return Edge(drive.shape[2], gain, margin * 0.2 / (above - below), estimate)

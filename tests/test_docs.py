@@ -217,7 +217,7 @@ def test_figures_are_there_and_small() -> None:
 
 
 def test_the_edge_is_found_where_the_exponent_vanishes() -> None:
-    drive = regimes.noise(size=16, steps=60)
+    drive = regimes.noise(size=16, steps=30)
     edge = regimes.find_edge(drive)
     low, high = regimes.leading(edge.gain, drive).intervals[0].tolist()
     assert low < 0 < high
