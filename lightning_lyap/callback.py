@@ -427,7 +427,7 @@ class LyapunovSpectrumCallback(Callback):
             self._measure(trainer, pl_module)
         values = self._publish(trainer, completed_epochs(trainer))
         if values and not trainer.barebones:
-            pl_module.log_dict(values, batch_size=1, sync_dist=trainer.world_size > 1)
+            pl_module.log_dict(values, batch_size=1, sync_dist=True)
             if is_fitting(trainer):
                 self._last = values
         self._restart_clock()
