@@ -456,7 +456,7 @@ class LyapunovSpectrumCallback(Callback):
         values = self._publish(trainer, completed_epochs(trainer))
         with self._reporter.guard(trainer, self._found, "logging"):
             if values and not trainer.barebones:
-                pl_module.log_dict(values, batch_size=1, sync_dist=trainer.world_size > 1)
+                pl_module.log_dict(values, batch_size=1, sync_dist=True)
         if is_fitting(trainer):
             self._last = self._last | values
             if self._last.keys() - values.keys():

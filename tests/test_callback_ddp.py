@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lightning_lyap import SpectrumHistory
+from tests.ddp_run import main
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_gloo = pytest.mark.skipif(
@@ -35,6 +36,9 @@ def start(
 def run(
     folder: Path, case: str, devices: int, strategy: str = "ddp"
 ) -> tuple[list[dict[str, Any]], str]:
+    if devices == 1:
+        main(folder, case, 1, "auto", "warn")
+        return [torch.load(folder / "1-0.pt", weights_only=True)], ""
     done = start(folder, case, devices, strategy, "warn")
     assert done.returncode == 0, done.stdout + done.stderr
     files = [folder / f"{devices}-{rank}.pt" for rank in range(devices)]
@@ -53,6 +57,7 @@ def assert_same_state(one: Any, other: Any) -> None:
     assert (here.epochs, here.steps) == (there.epochs, there.steps)
 
 
+@pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 @needs_gloo
 @pytest.mark.parametrize(
     ("case", "strategy"), [("sound", "ddp"), ("watched", "ddp"), ("sound", "ddp_spawn")]
@@ -76,7 +81,7 @@ def test_two_processes_measure_what_one_does(tmp_path: Path, case: str, strategy
 
 
 @needs_gloo
-@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("ddp_spawn", marks=pytest.mark.slow)])
 def test_a_process_that_fails_keeps_no_other_waiting(tmp_path: Path, strategy: str) -> None:
     results, said = run(tmp_path, "broken", 2, strategy)
     for result in results:
@@ -89,7 +94,7 @@ def test_a_process_that_fails_keeps_no_other_waiting(tmp_path: Path, strategy: s
 def test_a_process_that_fails_ends_all_if_errors_are_raised(tmp_path: Path) -> None:
     done = start(tmp_path, "broken", 2, "ddp_spawn", "raise")
     assert done.returncode != 0
-    assert "NaN" in done.stderr or "nan" in done.stderr or "another process" in done.stderr
+    assert "Expected finite `inputs`" in done.stderr
     assert not list(tmp_path.glob("2-*.pt"))
 
 
@@ -105,6 +110,7 @@ def test_a_process_without_a_sequence_agrees_on_the_size_of_a_registered_cell(
     assert results[0]["max"] == results[1]["max"]
 
 
+@pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 @needs_gloo
 def test_a_process_without_a_sequence_agrees_on_the_layers(tmp_path: Path) -> None:
     """The nine leading exponents of two layers are chosen among six and six."""
