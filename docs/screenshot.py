@@ -90,7 +90,7 @@ VIEWS = {
     ),
     "images": View("#images", "tf-image-loader img", (1500, 560)),
     "histograms": View("#histograms", "tf-histogram-loader svg path", (1380, 800), enlarge),
-    "hparams": View("#hparams", "tf-hparams-table-view", (1380, 520)),
+    "hparams": View("#hparams", "tf-hparams-table-view", (1800, 420)),
 }
 
 
