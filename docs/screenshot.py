@@ -85,7 +85,7 @@ VIEWS = {
     "custom_scalars": View(
         "#custom_scalars&_smoothingWeight=0",
         "tf-custom-scalar-multi-line-chart-card svg",
-        (1500, 480),
+        (1500, 500),
         show_all_values,
     ),
     "images": View("#images", "tf-image-loader img", (1500, 560)),
