@@ -131,7 +131,9 @@ def log_hyperparameters(
         if isinstance(logger, pl.loggers.TensorBoardLogger):
             logger.log_metrics(best, step=trainer.global_step)
             columns = [key for key in shown if key in metrics]
-            write_hyperparameters(logger.experiment, params, {"init_p", *given()}, columns)
+            # Five are shown at first.
+            first = ["init_p", *(name for name in params if name in given())][:5]
+            write_hyperparameters(logger.experiment, params, first, columns)
         logger.finalize("success")
         if isinstance(logger, pl.loggers.WandbLogger):
             logger.experiment.finish()  # or the next run of a sweep would go on with this one

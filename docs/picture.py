@@ -24,8 +24,13 @@ def main() -> None:
     plot_spectrum(
         last.exponents, last.std, last.resolved, margins=last.margins, title=title, ax=left
     )
+    resolved = torch.stack([spectrum.resolved for spectrum in history.spectra])
     plot_history(
-        torch.tensor(history.epochs), history.exponents(), title="all spectra of the run", ax=right
+        torch.tensor(history.epochs),
+        history.exponents(),
+        resolved,
+        title="all spectra of the run",
+        ax=right,
     )
     save_png(render(figure), arguments.output)
 

@@ -85,12 +85,12 @@ VIEWS = {
     "custom_scalars": View(
         "#custom_scalars&_smoothingWeight=0",
         "tf-custom-scalar-multi-line-chart-card svg",
-        (1500, 480),
+        (1500, 500),
         show_all_values,
     ),
     "images": View("#images", "tf-image-loader img", (1500, 560)),
     "histograms": View("#histograms", "tf-histogram-loader svg path", (1380, 800), enlarge),
-    "hparams": View("#hparams", "tf-hparams-table-view", (1380, 520)),
+    "hparams": View("#hparams", "tf-hparams-table-view", (1800, 420)),
 }
 
 

@@ -391,3 +391,13 @@ def test_one_spectrum_is_plotted_by_its_place() -> None:
 def test_an_empty_history_can_not_be_drawn(draw: Callable[[SpectrumHistory], Any]) -> None:
     with pytest.raises(ValueError, match=r"at least one spectrum to draw, but .* is empty"):
         draw(SpectrumHistory())
+
+
+def test_the_heat_map_leaves_out_what_is_unresolved() -> None:
+    history = filled()
+    history.spectra[1].resolved[:] = False
+    history.spectra[1].resolved[0] = True
+    _, ax = history.plot()
+    shown = np.ma.getmaskarray(ax.collections[0].get_array()).reshape(4, 3)
+    assert shown[:, 1].tolist() == [False, True, True, True]
+    assert ax.get_title() == "gray: unresolved"

@@ -246,6 +246,24 @@ def test_a_writer_without_a_folder_gets_the_layout() -> None:
     assert writer.layouts == [ONE]
 
 
+class SlowWriter(Writer):
+    """Writes its file when it is flushed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.file = folder / "events.out.tfevents.1"
+
+    def flush(self) -> None:
+        self.file.write_bytes(LAYOUT_TAG * len(self.layouts))
+
+
+def test_a_layout_of_the_users_stays_that_is_not_on_disk_yet(tmp_path: Path) -> None:
+    writer = SlowWriter(tmp_path)
+    writer.add_custom_scalars(MINE)
+    lay_out_scalars([SimpleNamespace(experiment=writer, log_dir=str(tmp_path))], ONE)
+    assert writer.layouts == [MINE]
+
+
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[TensorBoardLogger]:
     """A logger that fails to write layouts, as on a full disk."""

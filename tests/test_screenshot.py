@@ -4,6 +4,7 @@ import importlib.util
 import io
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -76,8 +77,10 @@ def test_a_missing_browser_or_driver_is_said_with_its_remedy(
 def test_a_server_that_ends_is_not_waited_for(screenshot: ModuleType) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
+    start = time.monotonic()
     with pytest.raises(RuntimeError, match="event files below --logdir"):
         screenshot.wait_for_runs("http://127.0.0.1:9/", ended)
+    assert time.monotonic() - start < screenshot.PATIENCE / 2
 
 
 @pytest.mark.slow
