@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from conf.schema import register
 from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
 from lightning_lyap.modules import CharRNN, MocapRNN
-from tests.training import ROOT, SMALL, train
+from tests.training import ROOT, SMALL, train, train_here
 
 
 @pytest.fixture
@@ -111,11 +111,17 @@ def test_intervals_and_layers_are_one_word_each() -> None:
     ],
 )
 def test_bad_settings_fail_before_training_and_name_the_remedy(
-    override: str, message: str, text: Path
+    override: str,
+    message: str,
+    text: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = [*SMALL, f"task.text={text}"]
     words = [word for word in words if word.split("=")[0] != override.split("=")[0]]
-    said = train(*words, override, folder=text.parent, fails=True)
+    monkeypatch.chdir(text.parent)
+    assert train_here(*words, override) == 1
+    said = "".join(capsys.readouterr())
     assert message in said
     assert "train.py --help" in said
     assert not list(text.parent.rglob("*.ckpt"))
