@@ -89,8 +89,8 @@ def test_a_killed_sweep_runs_only_what_is_missing(words: list[str], tmp_path: Pa
         "-m",
         *words,
         "task.dropout=0.2",
-        "trainer.max_epochs=25",
-        "lyapunov.every_n_validations=5",
+        "trainer.max_epochs=12",
+        "lyapunov.every_n_validations=4",
     ]
     names = [f"init_p={value}" for value in ("0.1", "0.2", "0.3")]
     words.append("init_p=0.1,0.2,0.3")
@@ -191,18 +191,19 @@ def test_a_training_that_diverges_is_a_failed_trial(
     optuna = pytest.importorskip("optuna")
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     words = [word for word in words if not word.startswith("task.lr=")]
-    words = ["-m", *words, "trainer=quick", "task.lr=choice(1e30,0.01)"]
-    words += ["hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_jobs=1"]
+    words = ["-m", *words, "trainer=quick", "task.lr=choice(1e38,0.01)"]
+    words += ["hydra/sweeper=optuna", "hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=4"]
     stored = ["hydra.sweeper.storage=sqlite:///lax/study.db", "hydra.sweeper.study_name=study"]
     lax = ["hydra.sweep.dir=lax", "hydra.sweeper.max_failure_rate=1.0", *stored]
     assert train_here(*words, *lax) == 0
-    assert "finite objective, but got val/loss_best=" in capsys.readouterr().out
-    study = optuna.load_study("study", f"sqlite:///{tmp_path}/lax/study.db")
-    assert sorted(trial.state.name for trial in study.trials) == ["COMPLETE", "FAIL"]
-    assert results(tmp_path / "lax").best_params == {"task.lr": "0.01"}
+    assert "finite objective, but got no val/loss_best" in capsys.readouterr().out
+    trials = optuna.load_study("study", f"sqlite:///{tmp_path}/lax/study.db").trials
+    states = {(float(trial.params["task.lr"]), trial.state.name) for trial in trials}
+    assert states == {(0.01, "COMPLETE"), (1e38, "FAIL")}
+    assert float(results(tmp_path / "lax").best_params["task.lr"]) == 0.01
 
     assert train_here(*words, "hydra.sweep.dir=strict") == 1
-    assert "finite objective, but got val/loss_best=" in capsys.readouterr().err
+    assert "finite objective, but got no val/loss_best" in capsys.readouterr().err
 
 
 def test_a_search_that_was_stopped_goes_on_with_its_study(
@@ -275,11 +276,10 @@ def test_joblib_runs_the_trials_of_a_stored_search(words: list[str], tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_a_launcher_runs_a_sweep(launcher: str, words: list[str], tmp_path: Path) -> None:
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher.removesuffix('_local')}_launcher")
+def test_submitit_runs_a_sweep(words: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     words = ["-m", *words, "trainer=quick", "init_p=0.1,0.2", "hydra.sweep.dir=sweep"]
-    train(*words, f"hydra/launcher={launcher}", folder=tmp_path)
+    train(*words, "hydra/launcher=submitit_local", folder=tmp_path)
     found = runs(tmp_path / "sweep")
     assert sorted(found) == ["0.1", "0.2"]
     for run in found.values():
@@ -291,7 +291,7 @@ def test_a_killed_search_goes_on_with_its_study(words: list[str], tmp_path: Path
     optuna = pytest.importorskip("optuna")
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     words = ["-m", *words, "search=init_p", "hydra.sweep.dir=sweep", "hydra.sweeper.n_trials=3"]
-    words += ["trainer.max_epochs=25", "lyapunov.every_n_validations=5"]
+    words += ["trainer.max_epochs=12", "lyapunov.every_n_validations=4"]
     # The seed decides the second trial: learn its folder from an uninterrupted search.
     train(*words, "hydra.sweep.dir=whole", folder=tmp_path)
     second = list(runs(tmp_path / "whole").values())[1]
