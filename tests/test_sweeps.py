@@ -153,6 +153,15 @@ def test_a_folder_takes_no_run_of_other_settings(
     assert stamps(tmp_path / "one") == before
 
 
+def test_a_sweep_starts_no_processes_for_a_run(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-m", *words, "trainer=quick", "trainer.devices=2", "trainer.strategy=ddp"]
+    assert train_here(*words, "hydra.sweep.dir=sweep") == 1
+    assert "Expected one device for each run of a sweep, but got 2" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
 def test_a_search_for_two_objectives(words: list[str], tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     words = ["-m", *words, "trainer=quick", "search=loss_and_memory", "hydra.sweep.dir=sweep"]
