@@ -132,6 +132,9 @@ def test_help_is_worth_reading(tmp_path: Path) -> None:
     for part in (
         "task=mocap init_p=0.3",
         "task: charrnn, mocap",
+        "search: init_p, loss_and_memory",
+        "hydra/launcher=joblib",
+        "objective: val/loss_best",
         "num_sequences: 10",
         "tensorboard",
     ):
