@@ -23,6 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities import rank_zero_only
 
 from conf.schema import register
@@ -63,6 +64,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     name = f"{cfg.task.name}-{datamodule.resolved_source}"
     loggers = [build_logger(node, name) for node in cfg.logger.values()]
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    refuse_processes_in_a_sweep(trainer)
     trainer.fit(model, datamodule=datamodule, ckpt_path=cfg.resume)
 
     metrics = objective.final_metrics(trainer)
@@ -183,6 +185,24 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
 def is_swept() -> bool:
     """Tell whether this is one of the runs of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def refuse_processes_in_a_sweep(trainer: pl.Trainer) -> None:
+    """Refuse several processes a run in a sweep: each would start the whole sweep again.
+
+    Args:
+        trainer: Before training.
+
+    Raises:
+        ValueError: If it would start processes.
+    """
+    starts = isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher)
+    if is_swept() and starts and trainer.num_devices > 1:
+        raise ValueError(
+            f"Expected one device for each run of a sweep, but got {trainer.num_devices}. Sweep "
+            "with trainer.devices=1, start the runs one by one without `-m`, or let Slurm start "
+            "their processes; see docs/scale.md."
+        )
 
 
 def settings(cfg: DictConfig) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Searches by Optuna that go on where they were killed: a Hydra callback before its sweeper.
 
 Hydra's sweeper adds `n_trials` to a stored study at every start, never repeats trials that were
-killed, and begins to draw anew from the sampler's seed. This callback asks for the trials that are
-missing, enqueues the killed ones, whose runs then go on in their folders, and moves the seed on.
+killed, and draws from its sampler's seed anew. This callback asks for the trials that are missing
+and enqueues the killed ones, whose runs then go on in their folders. Where the sampler has no seed
+it gets that of the runs, so that a search is repeatable; it moves on with a stored study.
 """
 
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, open_dict, read_write
 
 from lightning_lyap.objective import objective_keys
 
@@ -44,18 +45,27 @@ class StudyGoesOn(Callback):
         check_directions(config.objective, sweeper.direction)
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        if not isinstance(sweeper.storage, str) or sweeper.study_name is None:
-            return
+        told, killed = 0, 0
+        if isinstance(sweeper.storage, str) and sweeper.study_name is not None:
+            self._hold(folder)
+            told, killed = resume_study(sweeper.storage, sweeper.study_name)
+        with read_write(config), open_dict(config):
+            sweeper.n_trials = max(0, sweeper.n_trials - told)
+            if "seed" in sweeper.sampler:
+                seed = sweeper.sampler.seed
+                sweeper.sampler.seed = (config.seed if seed is None else seed) + told + killed
+
+    def _hold(self, folder: Path) -> None:
+        """Keep other processes from the study as long as this one lives.
+
+        Args:
+            folder: The sweep's.
+        """
         self._lock = FileLock(folder / "study.lock")
         try:
             self._lock.acquire(timeout=10)
         except Timeout:
             sys.exit(f"Expected {folder} for this search alone, but another process runs it.")
-        told, waiting = resume_study(sweeper.storage, sweeper.study_name)
-        with read_write(config), open_dict(config):
-            sweeper.n_trials = max(0, sweeper.n_trials - told)
-            if OmegaConf.select(sweeper, "sampler.seed") is not None:
-                sweeper.sampler.seed += told + waiting
 
 
 def check_directions(objective: Any, direction: Any) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 LOSS = "val/loss"
+# Of all recurrent modules together.
+COSTS = ("seconds", "epoch_fraction")
 # What `LyapunovSpectrumCallback` logs.
 STATISTICS = (
+    *COSTS,
     "max",
     "max_standard_error",
     "max_margin",
@@ -24,8 +27,6 @@ STATISTICS = (
     "num_unresolved",
     "rounding_error",
     "certified",
-    "seconds",
-    "epoch_fraction",
 )
 
 
@@ -178,7 +179,8 @@ class Objective(Callback):
             Also true of statistics of spectra, as the first measurement may fail, unless those that
             are there are of other modules.
         """
-        places = {self._place(name) for name in names} - {""}
+        statistics = {name for name in names if name.split("/")[-1] not in COSTS}
+        places = {self._place(name) for name in statistics} - {""}
         late = bool(self._place(key)) and (not places or self._place(key) in places)
         return key in names or late
 

@@ -20,7 +20,7 @@ from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
 from lightning_lyap.losses import read_losses
 from lightning_lyap.modules import CharRNN, MocapRNN
 from tests.test_hyperparameters import hparams_table
-from tests.training import ROOT, SMALL, train
+from tests.training import ROOT, SMALL, train, train_here
 
 
 @pytest.fixture
@@ -113,11 +113,17 @@ def test_intervals_and_layers_are_one_word_each() -> None:
     ],
 )
 def test_bad_settings_fail_before_training_and_name_the_remedy(
-    override: str, message: str, text: Path
+    override: str,
+    message: str,
+    text: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = [*SMALL, f"task.text={text}"]
     words = [word for word in words if word.split("=")[0] != override.split("=")[0]]
-    said = train(*words, override, folder=text.parent, fails=True)
+    monkeypatch.chdir(text.parent)
+    assert train_here(*words, override) == 1
+    said = "".join(capsys.readouterr())
     assert message in said
     assert "train.py --help" in said
     assert not list(text.parent.rglob("*.ckpt"))
@@ -128,6 +134,9 @@ def test_help_is_worth_reading(tmp_path: Path) -> None:
     for part in (
         "task=mocap init_p=0.3",
         "task: charrnn, mocap",
+        "search: init_p, loss_and_memory",
+        "hydra/launcher=joblib",
+        "objective: val/loss_best",
         "num_sequences: 10",
         "tensorboard",
     ):

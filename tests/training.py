@@ -73,5 +73,8 @@ def train_here(*overrides: str) -> int:
         try:
             runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
         except SystemExit as end:
-            return end.code if isinstance(end.code, int) else 1
+            if isinstance(end.code, int):
+                return end.code
+            print(end.code, file=sys.stderr)
+            return 1
         return 0
