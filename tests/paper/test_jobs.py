@@ -46,6 +46,8 @@ def test_a_network_that_is_stopped_in_time_goes_on_as_if_it_had_not_been(
     records = [read_record(progress.folder) for progress in (resumed, whole)]
     assert all(record is not None and record.is_complete for record in records)
     first, second = (record for record in records if record is not None)
+    # Resumed and not begun again: the times of the first spectra are those of the first call.
+    assert first.history.seconds[:2] == early.history.seconds
     assert first.losses == second.losses
     np.testing.assert_array_equal(first.history.exponents(), second.history.exponents())
 

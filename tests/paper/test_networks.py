@@ -43,7 +43,7 @@ def test_random_draws_fill_their_ranges_in_the_logarithm_of_dropout() -> None:
     # The median of a uniform logarithm is the geometric mean, within 4 standard errors.
     assert dropout[1000] == pytest.approx((0.0001 * 0.2) ** 0.5, rel=0.4)
     assert lr[1000] == pytest.approx((0.0005 + 0.006) / 2, rel=0.08)
-    assert 0.0005 <= lr[0]
+    assert lr[0] >= 0.0005
     assert lr[-1] <= 0.006
 
 
