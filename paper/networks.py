@@ -136,6 +136,9 @@ def _network(
     drawn: dict[str, Any] = {"task": own, "seed": seed}
     if "init_p" in facts:
         drawn["init_p"] = facts["init_p"]
-    given = (OmegaConf.to_container(part, resolve=True) for part in (cfg.scale[task], cfg.train))
-    overrides: Any = OmegaConf.to_container(OmegaConf.merge(drawn, *map(OmegaConf.create, given)))
+    scale, train = (
+        OmegaConf.create(OmegaConf.to_container(part, resolve=True))
+        for part in (cfg.scale[task], cfg.train)
+    )
+    overrides: Any = OmegaConf.to_container(OmegaConf.merge(scale, drawn, train))
     return Network(f"{task}-{label}", task, cfg.scale.name, epochs, facts, overrides)

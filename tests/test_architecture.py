@@ -173,6 +173,32 @@ def test_datamodules_stand_alone(path: Path) -> None:
     assert PACKAGE not in tops(parse(path))
 
 
+@pytest.mark.parametrize("folder", [PACKAGE, "datamodules", "conf"])
+def test_nothing_looks_up_to_the_papers_figures(folder: str) -> None:
+    for path in [*sources(folder), ROOT / "train.py"]:
+        assert "paper" not in tops(parse(path)), path
+
+
+@pytest.mark.parametrize("path", sources("paper"), ids=lambda p: p.name)
+class TestThePapersFigures:
+    def test_leave_mathematics_and_training_to_the_package(self, path: Path) -> None:
+        assert not {"callback", "dynamics", "trajectories", "probe"} & rooms_seen_by(path)
+
+    def test_see_what_makes_figures_only_from_below(self, path: Path) -> None:
+        figures = {"fig3", "fig4", "fig7", "readout", "hidden_full"}
+        if path.stem in {"settings", "networks", "training", "jobs", "records", "archive"}:
+            seen = {n.split(".")[1] for n in imported(parse(path)) if n.startswith("paper.")}
+            assert not seen & (figures | {"command", "drawing", "claims", "report"})
+
+    def test_imports_at_the_top_but_for_optional_packages(self, path: Path) -> None:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.FunctionDef):
+                assert tops(node) <= {*OPTIONAL, "PIL"}, f"in {node.name}"
+
+    def test_is_no_room_without_a_name(self, path: Path) -> None:
+        assert path.stem not in {"utils", "helpers", "misc", "common"}
+
+
 @pytest.mark.parametrize("name", lightning_lyap.__all__)
 def test_public_names_resolve_and_are_documented(name: str) -> None:
     value = getattr(lightning_lyap, name)

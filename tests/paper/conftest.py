@@ -1,54 +1,74 @@
-"""A text of a few thousand characters, and commands run in this process."""
+"""A text of a few thousand characters, and commands run in this process, each once."""
 
+import io
 import random
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import DictConfig
 
-from paper.command import Figure, main
+from paper.command import Figure, produce, run
 from paper.settings import Settings
 
-Command = Callable[..., Path]
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left: the folder of its figure, and what it printed."""
+
+    folder: Path
+    said: str
 
 
-def words(out: Path, text: Path) -> list[str]:
-    """Return the arguments of every command."""
-    return [
-        "scale=tiny",
-        "data=synthetic",
-        "accelerator=cpu",
-        f"out={out}",
-        f"+scale.charrnn.task.text={text}",
-    ]
+class Commands:
+    """Runs commands in this process, with networks of one folder."""
+
+    def __init__(self, out: Path, text: Path) -> None:
+        self.out = out
+        self.text = text
+        self._done: dict[str, Done] = {}
+
+    def words(self, out: Path) -> list[str]:
+        own = f"+scale.charrnn.task.text={self.text}"
+        return ["scale=tiny", "data=synthetic", "accelerator=cpu", f"out={out}", own]
+
+    def run(self, figure: Figure, *more: str, out: Path | None = None) -> Done:
+        return self.call(figure.name, lambda cfg: produce(figure, cfg), *more, out=out)
+
+    def call(
+        self, name: str, task: Callable[[DictConfig], Any], *more: str, out: Path | None = None
+    ) -> Done:
+        """Run a command; it ends this process's hold on Hydra, as the real one does."""
+        where = out or self.out
+        said = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+            patch.setattr(sys, "argv", [f"paper.{name}", *self.words(where), *more])
+            patch.setenv("LYAP_CACHE_DIR", str(self.out / "cache"))
+            run(task)
+        return Done(where / name, said.getvalue())
+
+    def once(self, figure: Figure) -> Done:
+        """Run a figure's command unless it was run."""
+        if figure.name not in self._done:
+            self._done[figure.name] = self.run(figure)
+        return self._done[figure.name]
 
 
 @pytest.fixture(scope="session")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "letters.txt"
-    path.write_text("".join(random.Random(0).choices("abcdefg .", k=6000)))
-    return path
-
-
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which figures find each other's networks."""
-    return tmp_path_factory.mktemp("shared")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Commands:
+    folder = tmp_path_factory.mktemp("paper")
+    text = folder / "letters.txt"
+    text.write_text("".join(random.Random(0).choices("abcdefg .", k=6000)))
+    return Commands(folder / "shared", text)
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, shared: Path, text: Path) -> Command:
-    """Run a figure's command in this process; returns its folder."""
-    monkeypatch.setenv("LYAP_CACHE_DIR", str(shared / "cache"))
-
-    def run_figure(figure: Figure, *more: str, out: Path = shared) -> Path:
-        arguments = [f"paper.{figure.name}", *words(out, text), *more]
-        monkeypatch.setattr(sys, "argv", arguments)
-        main(figure)
-        return out / figure.name
-
-    return run_figure
+def text(commands: Commands) -> Path:
+    return commands.text
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from PIL import Image
 
 from lightning_lyap.tables import read_table
 from paper.fig3 import FIGURE, Course, findings, interval
-from tests.paper.conftest import Command
+from tests.paper.conftest import Commands
 
 
-def test_the_command_runs_to_its_end(command: Command) -> None:
-    folder = command(FIGURE)
+def test_the_command_runs_to_its_end(commands: Commands) -> None:
+    folder = commands.once(FIGURE).folder
     rows = read_table(folder / "fig3.csv")
     assert [(row["init_p"], row["epoch"]) for row in rows[:4]] == [
         ("0.04", f"{epoch}.0") for epoch in range(4)
@@ -76,11 +76,8 @@ def test_the_interval_of_a_mean_is_students() -> None:
     assert (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-3)
 
 
-def test_no_epochs_is_said(
-    tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command(FIGURE, "deadline=0", out=tmp_path)
-    said = capsys.readouterr().out
-    assert "The time is over: 2 of 2 networks not begun." in said
-    assert "Not drawn yet: Expected networks of at least 3 epochs" in said
-    assert not (tmp_path / "fig3" / "fig3.png").exists()
+def test_no_epochs_is_said(tmp_path: Path, commands: Commands) -> None:
+    done = commands.run(FIGURE, "deadline=0", out=tmp_path)
+    assert "The time is over: 2 of 2 networks not begun." in done.said
+    assert "Not drawn yet: Expected networks of at least 3 epochs" in done.said
+    assert not (done.folder / "fig3.png").exists()

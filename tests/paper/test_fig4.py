@@ -6,19 +6,21 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from lightning_lyap.comparison import compare_runs
 from lightning_lyap.runs import find_spectra, load_runs
 from lightning_lyap.tables import read_table
 from paper.fig4 import FIGURE, findings
-from tests.paper.conftest import Command, words
+from paper.records import read_record
+from tests.paper.conftest import Commands
 from tests.sweeps import leave_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_command_runs_to_its_end_for_both_tasks(command: Command) -> None:
-    folder = command(FIGURE)
+def test_the_command_runs_to_its_end_for_both_tasks(commands: Commands) -> None:
+    folder = commands.once(FIGURE).folder
     rows = read_table(folder / "fig4.csv")
     assert [row["task"] for row in rows] == ["charrnn"] * 4 + ["mocap"] * 4
     assert all(row["dropout"] for row in rows[:4])
@@ -40,36 +42,39 @@ def test_the_maximum_is_judged_by_its_distance_from_zero(
     assert "n = 12" in first.result
 
 
-def test_a_killed_command_goes_on_where_it_stopped(
-    tmp_path: Path, command: Command, text: Path
-) -> None:
-    more = ["tasks=[charrnn]", "scale.charrnn_random.epochs=8", "full=false"]
+def test_a_killed_command_goes_on_where_it_stopped(tmp_path: Path, commands: Commands) -> None:
+    more = ["tasks=[charrnn]", "scale.charrnn_random.epochs=6", "scale.charrnn_random.count=3"]
     out = tmp_path / "killed"
     process = subprocess.Popen(
-        [sys.executable, "-m", "paper.fig4", *words(out, text), *more],
+        [sys.executable, "-m", "paper.fig4", *commands.words(out), *more],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
     )
     second = "charrnn-draw01-*/checkpoints/last.ckpt"
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not list((out / "networks").glob(second)) and time.monotonic() < end:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    (finished,) = (out / "networks").glob("*/finished.json")
-    assert "draw00" in str(finished)
-    spectra = finished.parent / "lyapunov" / "spectra.npz"
-    before = spectra.stat().st_mtime_ns, finished.stat().st_mtime_ns
+    (marker,) = (out / "networks").glob("*/finished.json")
+    assert "draw00" in str(marker)
     (begun,) = (out / "networks").glob(second)
-    killed = begun.stat().st_mtime_ns
+    done = torch.load(begun, weights_only=True)["epoch"] + 1
+    assert done < 6
+    files = [path for path in marker.parent.rglob("*") if path.is_file()]
+    before = [path.stat().st_mtime_ns for path in files]
 
-    command(FIGURE, *more, out=out)
-    assert (spectra.stat().st_mtime_ns, finished.stat().st_mtime_ns) == before
-    assert begun.stat().st_mtime_ns > killed
-    rows = read_table(out / "fig4" / "fig4.csv")
-    assert [row["network"] for row in rows] == [f"charrnn-draw0{i}" for i in range(4)]
+    again = commands.run(FIGURE, *more, out=out)
+    assert "charrnn-draw00: was there, epoch 6 of 6" in again.said
+    assert [path.stat().st_mtime_ns for path in files] == before
+    rows = read_table(again.folder / "fig4.csv")
+    assert [row["network"] for row in rows] == [f"charrnn-draw0{i}" for i in range(3)]
 
-    (once,) = (command(FIGURE, *more, "scale.charrnn_random.count=3", out=tmp_path / "whole"),)
-    whole = read_table(once / "fig4.csv")
-    assert rows[:3] == whole
+    commands.run(FIGURE, *more[:2], "scale.charrnn_random.count=2", "deadline=1e6", out=tmp_path)
+    (whole,) = (tmp_path / "networks").glob("charrnn-draw01-*")
+    resumed, uninterrupted = read_record(begun.parents[1]), read_record(whole)
+    assert resumed is not None
+    assert uninterrupted is not None
+    assert resumed.losses == uninterrupted.losses
+    assert torch.equal(resumed.history.exponents(), uninterrupted.history.exponents())
