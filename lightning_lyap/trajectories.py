@@ -74,7 +74,7 @@ class Trajectories:
         self.inspector = Inspector(system)
         self._cascade = Cascade() if pays_on(basis.device) else None
         # Rows of the sequences that were running last, and their number.
-        self._rows, self._num_rows = upload(torch.arange(0), basis.device), 0
+        self._rows, self._num_rows = upload(torch.arange(0, device="cpu"), basis.device), 0
 
     @property
     def num_steps(self) -> int:

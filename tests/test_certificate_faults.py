@@ -173,14 +173,17 @@ class TestPlantedInTheTangentMap:
         step, slope = LSTMLayer.step, torch.tanh
 
         def planted(own: Any, projected: Tensor, given: Any) -> Any:
-            new = step(own, projected, given)[0]
-            with pytest.MonkeyPatch.context() as patch:
-                module = "lightning_lyap.dynamics.lstm.tanh_slope"
-                patch.setattr(
-                    module,
-                    lambda a: 1 - slope(given[1] if torch.equal(a, new[1]) else a).square(),
-                )
-                return new, step(own, projected, given)[1]
+            new, tangent = step(own, projected, given)
+
+            def wrong(*tangents: Any) -> Tensor:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(
+                        "lightning_lyap.dynamics.lstm.tanh_slope",
+                        lambda a: 1 - slope(given[1] if torch.equal(a, new[1]) else a).square(),
+                    )
+                    return tangent(*tangents)
+
+            return new, wrong
 
         monkeypatch.setattr(LSTMLayer, "step", planted)
         module = build("lstm", num_layers=2).to(dtype)

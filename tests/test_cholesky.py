@@ -1,7 +1,6 @@
 """The cascade of Cholesky factorizations, on the CPU: the same numbers as by reflections."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def cascade(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def cascade(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Use the cascade on the CPU; yield the level after each question whether it holds."""
     levels: list[int] = []
     own = Cascade.holds
