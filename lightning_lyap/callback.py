@@ -102,7 +102,7 @@ class LyapunovSpectrumCallback(Callback):
         state: ``"full"`` for the map of an LSTM's (h, c), ``"hidden"`` for the paper's dh'/dh; of
             torch's LSTMs, other modules have their whole state.
         layers: ``"joint"`` for a stack as one system, ``"union"`` for each layer of torch's stacks
-            by itself, which is many times cheaper and tells the layer of each exponent; see
+            by itself, cheaper for large layers, which tells the layer of each exponent; see
             `lyapunov_spectrum`.
         dtype: ``"float32"``, ``"float64"``, or None for the module's own.
         every_n_validations: Measure after the first validation and then after every n-th.
