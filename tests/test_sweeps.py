@@ -278,6 +278,7 @@ def test_a_search_in_memory_is_played_again_from_its_folders(
     assert len(runs(tmp_path / "sweep")) == 3
 
 
+@pytest.mark.slow
 def test_joblib_runs_the_trials_of_a_stored_search(words: list[str], tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna")
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
