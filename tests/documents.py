@@ -32,7 +32,8 @@ def run_python(text: str, name: str, names: dict[str, Any]) -> int:
 
 def commands(text: str) -> list[str]:
     """Return the commands of our two programs, without comments, those joined by && apart."""
-    lines = [line for block in blocks(text, "bash") for line in block.splitlines()]
+    bash = "\n".join(blocks(text, "bash")).replace("\\\n", " ")
+    lines = bash.splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
     joined = [part.strip() for line in words for part in " ".join(line).split("&&")]
     return [command for command in joined if command.startswith(PROGRAMS)]

@@ -181,24 +181,6 @@ class TestNothingWaits:
         assert copy.tolist() == [0, 1, 2, 3, 4]
 
 
-def milliseconds(call: Any) -> float:
-    call()
-    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    first.record()
-    call()
-    last.record()
-    last.synchronize()
-    return first.elapsed_time(last)
-
-
-def test_is_eight_times_faster_than_factoring_matrix_by_matrix() -> None:
-    basis = torch.randn(10, 512, 512, device=CUDA)
-    cascade = Cascade()
-    own = milliseconds(lambda: [cascade(basis) for _ in range(3)])
-    assert cascade.holds()
-    assert milliseconds(lambda: [torch.linalg.qr(basis) for _ in range(3)]) > 8 * own
-
-
 def test_memory_is_returned_after_each_measurement() -> None:
     lstm = nn.LSTM(3, 64, batch_first=True, device=CUDA)
     used = []
