@@ -77,7 +77,7 @@ MODES = {
     "overfit_batches fraction": Mode(WHOLE, {"overfit_batches": 0.5}),
     "sanity check whole": Mode(WHOLE, {"num_sanity_val_steps": -1}),
     "profiler": Mode(WHOLE, {"profiler": "simple"}),
-    "detect_anomaly": Mode(WHOLE, {"detect_anomaly": True}),
+    "detect_anomaly": Mode(WHOLE, {"detect_anomaly": True, "limit_train_batches": 1}),
     "deterministic": Mode(WHOLE, {"deterministic": True}),
     "gradient_clip_val": Mode(WHOLE, {"gradient_clip_val": 0.01}),
     "accumulate_grad_batches": Mode(WHOLE, {"accumulate_grad_batches": 3}),

@@ -19,7 +19,7 @@ from tests.test_callback import same_weights
 pytestmark = pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 FINDERS: dict[str, Callable[[], pl.Callback]] = {
     "learning rate": lambda: LearningRateFinder(num_training_steps=16, early_stop_threshold=None),
-    "batch size": lambda: BatchSizeFinder(steps_per_trial=1, max_trials=2),
+    "batch size": lambda: BatchSizeFinder(steps_per_trial=1, max_trials=1),
 }
 
 
@@ -58,7 +58,7 @@ def test_the_tuner_finds_the_same_and_a_new_history_begins_after_it(
         runner = trainer(tmp_path, *chosen)
         tuner = Tuner(runner)
         tuner.lr_find(model, num_training=16, early_stop_threshold=None, update_attr=True)
-        tuner.scale_batch_size(model, steps_per_trial=1, max_trials=2)
+        tuner.scale_batch_size(model, steps_per_trial=1, max_trials=1)
         runner.fit(model)
         found.append((model, model.lr, model.batch_size, generators()))
     assert same_weights(found[0][0], found[1][0])

@@ -70,6 +70,22 @@ def test_a_step_that_fetches_its_batches_itself_is_measured_on_them(tmp_path: Pa
     assert callback.histories["rnn"].spectra[-1].num_sequences == NUM_SEQUENCES
 
 
+def test_a_network_that_draws_when_it_runs_on_windows_trains_as_without(tmp_path: Path) -> None:
+    class Noisy(Predictor):
+        """Draws in evaluation mode, too."""
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(inputs + 0.1 * torch.randn_like(inputs))
+
+    trained, callback = [], quick()
+    for callbacks in ([], [callback]):
+        pl.seed_everything(3, workers=True, verbose=False)
+        trained.append(Noisy())
+        trainer(tmp_path, *callbacks).fit(trained[-1], datamodule=Windows())
+    assert same_weights(*trained)
+    assert epochs_of(callback) == [0, 1, 2]
+
+
 def test_gradients_that_accumulate_over_a_validation_stay_untouched(tmp_path: Path) -> None:
     class Gradients(pl.Callback):
         """Keeps the gradients before and after each validation."""
