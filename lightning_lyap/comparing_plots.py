@@ -29,13 +29,13 @@ LABELS = {
     "max": f"largest exponent ({NATS})",
     "mean": f"mean exponent ({NATS})",
     "mean_all": f"mean, noise included ({NATS})",
-    "variance": "variance of exponents",
-    "variance_all": "variance, noise included",
+    "variance": "variance of exponents ((nats per step)$^2$)",
+    "variance_all": "variance, noise included ((nats per step)$^2$)",
     "min": f"smallest exponent ({NATS})",
-    "std_over_sequences": "std. over sequences",
+    "std_over_sequences": f"std. over sequences ({NATS})",
     "num_positive": "number of positive exponents",
     "kaplan_yorke_dimension": "Kaplan-Yorke dimension",
-    "kolmogorov_sinai_entropy": "Kolmogorov-Sinai entropy",
+    "kolmogorov_sinai_entropy": f"Kolmogorov-Sinai entropy ({NATS})",
 }
 
 

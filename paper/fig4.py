@@ -166,7 +166,7 @@ def draw(comparisons: dict[str, Comparison]) -> Any:
     grid = figure.subplots(len(comparisons), 2, squeeze=False)
     letter(list(grid.flat))
     for (left, right), (task, comparison) in zip(grid, comparisons.items(), strict=True):
-        draw_spectra(left, comparison, LOSS_NAMES[task])
+        draw_spectra(left, comparison, "validation loss")
         left.set_title(f"{TASK_NAMES[task]}, {len(comparison.subjects)} networks", fontsize="small")
         draw_statistic(right, comparison, SHOWN[task])
         caption = right.get_title()

@@ -1,7 +1,7 @@
 """Fig. 7: all statistics of the spectra against the loss, both tasks.
 
 ``python -m paper.fig7 [scale=paper] [data_dir=PATH]``, with the networks of Fig. 4. A statistic
-that is the same in all networks of both tasks is left out.
+that is the same in all networks of a task is left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ from paper.fig4 import SHOWN, compare_best, stronger_by
 from paper.networks import of_tasks
 from paper.records import Record
 
+COLUMNS = 2  # of statistics, for each task
 OTHER = {"charrnn": "mean", "mocap": "max"}
 
 
@@ -89,7 +90,7 @@ def finding(task: str, comparison: Comparison) -> Finding:
 
 
 def draw(comparisons: Mapping[str, Comparison]) -> Any:
-    """Draw a row for each statistic, a column for each task, as in the paper.
+    """Draw all statistics, each task on its own side, as in the paper.
 
     Args:
         comparisons: By task.
@@ -97,31 +98,32 @@ def draw(comparisons: Mapping[str, Comparison]) -> Any:
     Returns:
         A figure.
     """
-    names = [
-        row.name
-        for row in next(iter(comparisons.values())).rows
-        if any(varies(c, row.name) for c in comparisons.values())
-    ]
-    figure = new_figure(3.6 * len(comparisons), 2.1 * len(names))
-    grid = figure.subplots(len(names), len(comparisons), squeeze=False, sharey="col")
-    for column, (task, comparison) in enumerate(comparisons.items()):
-        for ax, name in zip(grid[:, column], names, strict=True):
-            if not varies(comparison, name):
-                ax.set_axis_off()
-                continue
-            draw_statistic(ax, comparison, name)
-        top = grid[0, column]
-        top.set_title(f"{TASK_NAMES[task]}, {len(comparison.subjects)} networks\n{top.get_title()}")
-        for ax in grid[:, column]:
-            ax.title.set_fontsize("small")
-        grid[len(names) // 2, column].set_ylabel(LOSS_NAMES[task])
-    figure.suptitle("Spearman's correlation [95 % interval]", fontsize="medium")
+    shown = {
+        task: [row.name for row in c.rows if row.spearman.value is not None and is_shown(row.name)]
+        for task, c in comparisons.items()
+    }
+    high = max(-(-len(names) // COLUMNS) for names in shown.values())
+    figure = new_figure(5.4 * len(shown), 2.3 * high + 0.4)
+    parts = figure.subfigures(1, len(shown), squeeze=False, wspace=0.03)[0]
+    for part, (task, names) in zip(parts, shown.items(), strict=True):
+        grid = part.subplots(high, COLUMNS, squeeze=False, sharey=True)
+        for ax, name in zip(grid.flat, names, strict=False):
+            draw_statistic(ax, comparisons[task], name)
+            ax.xaxis.label.set_fontsize("small")
+        for ax in list(grid.flat)[len(names) :]:
+            ax.remove()
+        count = len(comparisons[task].subjects)
+        part.suptitle(
+            f"{TASK_NAMES[task]}, {count} networks: Spearman's correlation [95 % interval]",
+            fontsize="medium",
+        )
+        part.supylabel(LOSS_NAMES[task], fontsize="medium")
     return figure
 
 
-def varies(comparison: Comparison, name: str) -> bool:
-    """Tell whether a statistic differs between the networks of a comparison."""
-    return any(row.name == name and row.spearman.value is not None for row in comparison.rows)
+def is_shown(name: str) -> bool:
+    """Tell whether a statistic is drawn: not those with the exponents lost in noise."""
+    return not name.endswith("_all")
 
 
 FIGURE = Figure("fig7", of_tasks, make)

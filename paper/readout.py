@@ -263,6 +263,10 @@ def draw(readouts: Sequence[Readout]) -> Any:
             curve(left, {epoch: row.spearman for epoch, row in known.items()}, name, color)
             partial = {epoch: row.given_early_loss for epoch, row in known.items()}
             curve(right, partial, name, color)
+        right.set_xlim(left.get_xlim())
+        if not right.get_lines():
+            words = "not defined: the validation loss orders\nthe networks as the lowest loss does"
+            right.text(0.5, 0.6, words, ha="center", fontsize="small", transform=right.transAxes)
         baseline = {e: c.baseline.spearman for e, c in readout.comparisons.items()}
         curve(left, baseline, "validation loss at the epoch", "k")
         count = len(readout.records)
