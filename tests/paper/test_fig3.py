@@ -21,7 +21,7 @@ def test_the_command_runs_to_its_end(commands: Commands) -> None:
     assert (folder / "fig3.png").stat().st_size < 100_000
     assert "init_p" not in (folder / "settings.yaml").read_text().splitlines()[0]
     claims = json.loads((folder / "claims.json").read_text())
-    assert [claim["item"] for claim in claims] == ["Fig. 3", "Fig. 3d", "Fig. 3e"]
+    assert [claim["item"] for claim in claims] == ["Fig. 3", "Fig. 3d", "Fig. 3e", "Fig. 3e"]
     assert claims[0]["command"].startswith("python -m paper.fig3 scale=tiny data=synthetic +scale")
 
 
@@ -62,6 +62,8 @@ def test_from_below_and_from_above() -> None:
     assert findings([below, below])[2].agree == "yes"
     assert findings([below, above])[2].agree == "no"
     assert findings([below, below, above])[2].agree == "undecided"
+    assert findings([below, below])[3].agree == "no"
+    assert findings([above, above])[3].agree == "yes"
 
 
 def test_settled_is_the_epoch_from_which_the_rest_is_small() -> None:
