@@ -472,6 +472,8 @@ class LyapunovSpectrumCallback(Callback):
         Args:
             trainer: The Trainer.
         """
+        if trainer.barebones:
+            return
         for key in self._last.keys() - trainer.callback_metrics.keys():
             trainer.callback_metrics[key] = torch.tensor(self._last[key])
 

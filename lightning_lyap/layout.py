@@ -19,6 +19,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from lightning_lyap.loggers import layout_way
+
 Charts = dict[str, list[Any]]
 Layout = dict[str, Charts]
 
@@ -60,9 +62,9 @@ def lay_out_scalars(loggers: Iterable[Any], layout: Layout) -> None:
         layout: What `scalar_layout` returned.
     """
     for logger in loggers:
-        experiment = logger.experiment
-        if hasattr(experiment, "add_custom_scalars") and not _has_layout(logger):
-            experiment.add_custom_scalars(layout)
+        send = layout_way(logger)
+        if send is not None and not _has_layout(logger):
+            send(layout)
 
 
 def _exponents(prefix: str) -> Charts:

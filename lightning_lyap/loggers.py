@@ -57,6 +57,22 @@ def histogram_way(logger: Any) -> Callable[[str, Tensor, int], Any] | None:
     return None
 
 
+def layout_way(logger: Any) -> Callable[[dict[str, dict[str, list[Any]]]], Any] | None:
+    """Return the way a logger takes a layout of its scalars.
+
+    Args:
+        logger: A Lightning logger.
+
+    Returns:
+        A function of the layout; None if it takes none.
+    """
+    experiment: Any = getattr(logger, "experiment", None)
+    if not _has(experiment, "add_custom_scalars"):
+        return None
+    add: Callable[[dict[str, dict[str, list[Any]]]], Any] = experiment.add_custom_scalars
+    return add
+
+
 def scalars_alone(loggers: Sequence[Any]) -> list[str]:
     """Return the names of the classes of those loggers that take no images.
 

@@ -67,7 +67,7 @@ SIGHT = {
     "loops": {"dynamics", "recordings"},
     "history": MATHEMATICS | {"plotting", "saved_history", "_version"},
     "saved_history": set[str](),
-    "layout": set[str](),
+    "layout": {"loggers"},
     "hyperparameters": set[str](),
     "modes": set[str](),
     "failures": set[str](),
