@@ -23,8 +23,8 @@ here, at the scale and by the command named. Exponents are in nats per step. Cor
 Spearman's, with 95 % bootstrap intervals over networks; "undecided" means that the interval allows
 both answers. `scale=paper` has the paper's sizes, `scale=small` smaller networks and shorter epochs
 (`paper/conf/scale`): it shows whether a claim carries over, not whether the paper's numbers are
-right. Add `data_dir=PATH` for the real data, or `results=paper/results/charrnn.npz` to draw what was
-trained on a GPU (H100, `paper.compute figures=[fig3,fig4] tasks=[charrnn] scale=paper`) again.
+right. Add `data_dir=PATH` for the real data, or `results=paper/results/charrnn.npz` to draw again
+what `paper.compute figures=[fig3,fig4] tasks=[charrnn] scale=paper` trained on a GPU (H100).
 """
 
 
