@@ -400,6 +400,27 @@ def test_derivative_that_is_whole_is_not_suspected(
     assert certificate.tangent_map is not None
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize(
+    ("step", "certain"),
+    [
+        (lambda x, s: s + 0 * x, True),
+        (lambda x, s: 2 + torch.relu(s - 2), False),
+        (lambda x, s: s.floor(), False),
+        (lambda x, s: s.bfloat16().to(s), False),
+    ],
+    ids=["smooth", "at a kink", "at a jump", "rounds to half precision"],
+)
+def test_where_a_step_bends_or_rounds_the_bound_is_wider(
+    step: Any, certain: bool, dtype: torch.dtype
+) -> None:
+    """The state stays at 2."""
+    x, start = torch.zeros(2, 5, 3, dtype=dtype), torch.full((2, 3), 2.0, dtype=dtype)
+    check = lyapunov_spectrum(step, x, initial_state=start).certificate.tangent_map
+    assert check is not None
+    assert (check.residual < 1e-2) == (check.bound < 2e-2) == certain
+
+
 def test_step_that_refuses_states_nearby_is_not_judged() -> None:
     def step(x: Tensor, s: Tensor) -> Tensor:
         assert not (s > 1).any()
