@@ -1,6 +1,6 @@
 """From trajectories to an estimate: means over sequences, their errors, and the certificate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ def is_precise(parts: Sequence[Trajectories], target: float) -> bool:
 def assemble(
     parts: Sequence[Trajectories],
     num_exponents: int | None,
-    states: Check | None,
+    first: Mapping[str, Check | None],
     target_reached: bool | None,
 ) -> SpectrumEstimate:
     """Take the means over all sequences, sort them once, and certify them.
@@ -80,7 +80,7 @@ def assemble(
     Args:
         parts: Trajectories at their end, of sequences one after the other.
         num_exponents: K or None for all there are.
-        states: Check of the first states, or None.
+        first: Checks of the first steps by identity, None where there is none.
         target_reached: Whether the target of the standard errors was reached; None without one.
 
     Returns:
@@ -91,7 +91,10 @@ def assemble(
     spectrum, order = sums.sorted_mean(system.tangent_size, num_exponents)
     block_ends, stretches = _joint_blocks(parts)
     known = spectrum.rounding_errors[spectrum.resolved]
-    found = {name: worst(p.inspector.found.get(name) for p in parts) for name in IDENTITIES}
+    found = {
+        name: worst([first.get(name), *(p.inspector.found.get(name) for p in parts)])
+        for name in IDENTITIES
+    }
     return SpectrumEstimate(
         **vars(spectrum),
         per_sequence=torch.cat([p.sums / p.steps.unsqueeze(-1) for p in parts])[:, order],
@@ -106,7 +109,7 @@ def assemble(
         final_basis=torch.cat([part.basis for part in parts]),
         block_ends=torch.tensor(block_ends, device=sums.squares.device),
         certificate=Certificate(
-            **found | {"states": states},
+            **found,
             rounding_error=known.max().item() if known.numel() else None,
             num_factorizations=sum(len(part.block_ends) for part in parts),
             num_redone=sum(part.redone for part in parts),

@@ -78,7 +78,8 @@ class Certificate:
             hidden LSTM). The bound is that of the rounding errors. Blocks with an unresolved
             stretch, or whose stretches spread over half of the digits, are left out.
         tangent_map: ``|J v - dF(v)| / max(1, |dF(v)|)`` for a random unit vector v, with dF by
-            automatic differentiation of the states.
+            automatic differentiation of the states; for a step function, which is differentiated so
+            itself, by a difference of its states, to 1e-2 of the largest entry.
         states: Largest difference between the first states and those of the own forward pass of a
             torch module or cell, or, for a step function, those of the same step done again and of
             a sequence alone; relative to the larger of 1 and the largest state.

@@ -32,6 +32,8 @@ class Handle(Protocol):
 class _CallHandle:
     """Watches the calls of a module that was compiled in place, by ``module.compile()``.
 
+    Several may lie around each other, and each may be removed first.
+
     Args:
         module: The module.
         before: Called before each call.
@@ -40,18 +42,24 @@ class _CallHandle:
 
     def __init__(self, module: nn.Module, before: Before, after: After) -> None:
         self._module = module
-        self._call: Any = module._compiled_call_impl
+        self._inner: Any = module._compiled_call_impl
         self._before, self._after = before, after
-        module._compiled_call_impl = self._watched_call
+        module._compiled_call_impl = self
 
     def remove(self) -> None:
         """Take it away."""
-        self._module._compiled_call_impl = self._call
+        outer: Any = self._module._compiled_call_impl
+        if outer is self:
+            self._module._compiled_call_impl = self._inner
+        while isinstance(outer, _CallHandle):
+            if outer._inner is self:
+                outer._inner = self._inner
+            outer = outer._inner
 
-    def _watched_call(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module."""
         self._before(self._module, args, kwargs)
-        output = self._call(*args, **kwargs)
+        output = self._inner(*args, **kwargs)
         self._after(self._module, args, output)
         return output
 

@@ -186,7 +186,9 @@ class SpectrumEstimate(LayeredSpectrum):
             Vogt et al., On Lyapunov Exponents for RNNs, Eq. 5 and Fig. 2a.
         """
         counted = torch.minimum(self.block_ends[:, None], self.steps[None, :])
-        running = self._kept_stretches().cumsum(0) / counted.unsqueeze(-1)
+        # On the CPU: cumulated sums of CUDA are refused where algorithms must be deterministic.
+        sums = self._kept_stretches().cpu().cumsum(0).to(counted.device)
+        running = sums / counted.unsqueeze(-1)
         return running[:, self.valid].mean(1)
 
     def finite_time_exponents(self, window: int) -> Tensor:

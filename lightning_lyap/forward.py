@@ -1,4 +1,7 @@
-"""Compares the states with those of a module's own forward pass, or of a step done again."""
+"""Compares the states with those of a module's own forward pass, or of a step done again.
+
+The tangent maps of step functions are compared with differences of their states.
+"""
 
 import math
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap.certificate import Check
+from lightning_lyap.certificate import Check, worst
 from lightning_lyap.dynamics import AutodiffDynamics, Dynamics, UncoupledLayers
 from lightning_lyap.dynamics.base import State
 from lightning_lyap.dynamics.stacked import StackedRecurrence
@@ -15,6 +18,9 @@ from lightning_lyap.dynamics.stacked import StackedRecurrence
 # they may differ by.
 FORWARD_STEPS = 4
 FORWARD_EPS, FORWARD_MOST = 1e3, 0.05
+# Steps of two differences of states, relative to each entry, and what they may be off by. The wider
+# one tells where a step rounds to half precision inside.
+SHIFT, WIDE, DIFFERENCE = 2.0**-12, 2.0**-7, 1e-2
 
 
 def forward_check(
@@ -57,6 +63,52 @@ def forward_check(
     residual = max(_difference(*pair) for pair in zip(got, own, strict=True))
     grown = max(_difference(*pair) for pair in zip(nearby, got, strict=True))
     return Check(residual, grown if tolerance < grown < math.inf else tolerance)
+
+
+def difference_check(system: Dynamics, inputs: Tensor, initial_state: Any) -> Check | None:
+    """Compare the tangent map of a step function with a difference of its states.
+
+    Finds derivatives that `torch.func` does not see: of values that a step reads out
+    (``s * float(s.mean())``), detaches, or gives a slope that is not their own. One random
+    direction at the last of the steps; the bound, a hundredth of the largest entry, is widened by
+    what differences to both sides and of two sizes disagree about: where the step bends or jumps.
+
+    Args:
+        system: The dynamics.
+        inputs: The first steps of all sequences, ``[B, t, I]``.
+        initial_state: As the user gave it.
+
+    Returns:
+        The check of the worst sequence; None for other dynamics, and where nothing is known: the
+        states are not finite, or the step refuses those nearby.
+    """
+    if not isinstance(system, AutodiffDynamics):
+        return None
+    state = system.initial_state(initial_state, len(inputs))
+    *before, drive = system.drive(inputs.detach().to(system.device))
+    for earlier in before:
+        state = system.step(earlier, state)[0]
+    here = system.coordinates(state)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(here.shape[1], generator=generator, dtype=torch.float64, device="cpu")
+    vector = weights.to(here) * here
+    try:
+        at, *ends = (
+            system.coordinates(system.step(drive, system.moved(state, by * vector))[0])
+            for by in (0.0, -SHIFT, SHIFT, -WIDE, WIDE)
+        )
+    except Exception:
+        # A step may refuse states that it would never reach.
+        return None
+    got = system.step(drive, state)[1](vector.unsqueeze(-1))[..., 0]
+    expected, wide = (ends[1] - ends[0]) / (2 * SHIFT), (ends[3] - ends[2]) / (2 * WIDE)
+    doubt = ((ends[1] - 2 * at + ends[0]) / SHIFT).abs() + (wide - expected).abs()
+    scale = torch.cat([at, expected], dim=-1).abs().amax(-1)
+    scale = scale.clamp(min=torch.finfo(scale.dtype).tiny)
+    residuals = (got - expected).abs().amax(-1) / scale
+    bounds = DIFFERENCE + doubt.amax(-1) / scale
+    pairs = zip(residuals.tolist(), bounds.tolist(), strict=True)
+    return worst(Check(*pair) for pair in pairs if all(map(math.isfinite, pair)))
 
 
 def _repeated_step(system: AutodiffDynamics, inputs: Tensor, state: State) -> Check:

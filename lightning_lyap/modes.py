@@ -1,4 +1,4 @@
-"""Training and evaluation mode of a module's parts."""
+"""Runs a module forward beside its training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,11 @@ from torch import nn
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module and its parts in evaluation mode, and each back in its own.
+    """Put a module and its parts in evaluation mode, and everything back to where it was.
+
+    What a network keeps of a forward pass (its last state in an attribute, counts in buffers) is
+    what it kept before; only objects of its own that are no buffers and change in place, such as
+    lists, are not looked after.
 
     Args:
         module: The module.
@@ -16,10 +20,24 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     Yields:
         None.
     """
-    modes = [(part, part.training) for part in module.modules()]
+    parts = list(module.modules())
+    modes = [part.training for part in parts]
+    attributes = [dict(vars(part)) for part in parts]
+    buffers = [dict(part._buffers.items()) for part in parts]
+    copies = {buffer: buffer.clone() for buffer in module.buffers()}
+    for part, kept in zip(parts, buffers, strict=True):
+        for name, buffer in kept.items():
+            part._buffers[name] = None if buffer is None else copies[buffer]
     module.eval()
     try:
         yield
     finally:
-        for part, training in modes:
+        for part, own, kept, training in zip(parts, attributes, buffers, modes, strict=True):
+            for name in vars(part).keys() - own.keys():
+                del vars(part)[name]
+            vars(part).update(own)
+            for name in {*part._buffers.keys()} - kept.keys():
+                del part._buffers[name]
+            for name, buffer in kept.items():
+                part._buffers[name] = buffer
             part.training = training

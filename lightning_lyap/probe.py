@@ -22,6 +22,7 @@ from lightning_lyap.dynamics import (
     recurrence_of,
 )
 from lightning_lyap.estimate import LayeredSpectrum, SpectrumEstimate
+from lightning_lyap.generators import preserved_generators
 from lightning_lyap.interval import Interval
 from lightning_lyap.metric import LyapunovSpectrum
 from lightning_lyap.recordings import DrivingSequences
@@ -203,12 +204,16 @@ def estimate_spectra(
     return estimates
 
 
+@preserved_generators()
 def combine_processes(
     modules: Mapping[str, nn.Module],
     estimates: Mapping[str, tuple[SpectrumEstimate, float]],
     settings: ProbeSettings,
 ) -> dict[str, Measurement]:
     """Average the estimates of all processes; every process must call it.
+
+    A registered default state, asked for by a process without sequences, may draw at random: the
+    global generators stay as they are.
 
     Args:
         modules: The modules by name.

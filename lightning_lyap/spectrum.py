@@ -16,7 +16,7 @@ from lightning_lyap.dynamics.base import num_blocks
 from lightning_lyap.dynamics.readable import check_state_tensors
 from lightning_lyap.estimate import SpectrumEstimate
 from lightning_lyap.extension import groups, run_to_target
-from lightning_lyap.forward import FORWARD_STEPS, forward_check
+from lightning_lyap.forward import FORWARD_STEPS, difference_check, forward_check
 from lightning_lyap.interval import AutoInterval, FixedInterval, Interval, Schedule
 from lightning_lyap.orthonormal import random_orthonormal_basis
 from lightning_lyap.tensor_checks import check_basis, check_inputs, check_weights
@@ -155,8 +155,11 @@ def lyapunov_spectrum(
         drives = [drive[:, part] for part in rows]
         parts, reached = run_to_target(parts, drives, target_stderr, progress)
         first = inputs[:, : min(FORWARD_STEPS, int(ends.min()))]
-        states = forward_check(dynamics, system, first, initial_state)
-    estimate = assemble(parts, num_exponents, states, reached)
+        checks = {
+            "states": forward_check(dynamics, system, first, initial_state),
+            "tangent_map": difference_check(system, first, initial_state),
+        }
+    estimate = assemble(parts, num_exponents, checks, reached)
     _warn_if_invalid(estimate.valid)
     _warn_if_faulty(estimate.certificate)
     return estimate
@@ -223,7 +226,8 @@ def _warn_if_faulty(certificate: Certificate) -> None:
     if not certificate.passed:
         warnings.warn(
             f"The Lyapunov spectrum fails its certificate: {'; '.join(certificate.failures)}. "
-            "Don't trust it. A step must depend on x_t and its own sequence's state alone; a "
+            "Don't trust it. A step must depend on x_t and its own sequence's state alone, and let "
+            "torch.func see all of its derivative (no `.item()`, no `detach`); a "
             "subclass of torch's modules with another forward pass must be measured by a step "
             "function; anything else is an error of this package: please report it.",
             RuntimeWarning,

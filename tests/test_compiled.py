@@ -116,6 +116,28 @@ def test_calls_of_a_compiled_module_are_seen_until_the_handles_are_removed(how: 
     assert len(seen) == 2
 
 
+@HOW
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_several_watch_one_module_and_end_in_any_order(how: str, order: list[int]) -> None:
+    outside = holder(Encoder(), how, **EAGER)["part"]
+    untouched = outside._compiled_call_impl
+    seen: list[int] = []
+
+    def watch(mark: int) -> list[Any]:
+        return watch_calls(outside, lambda *_: seen.append(mark), lambda *_: None)
+
+    watching = {mark: watch(mark) for mark in range(3)}
+    for mark in order:
+        outside(torch.randn(2, 3, 3))
+        assert sorted(seen) == sorted(watching)
+        seen.clear()
+        for handle in watching.pop(mark):
+            handle.remove()
+    outside(torch.randn(2, 3, 3))
+    assert not seen
+    assert outside._compiled_call_impl is untouched
+
+
 def test_a_twin_shares_the_parameters_and_nothing_else() -> None:
     encoder = Remembering()
     copied, parts = twin(torch.compile(encoder), [encoder.cell])  # type: ignore[arg-type]

@@ -260,7 +260,7 @@ def test_training_is_bitwise_the_same(
     }
     without, with_it = Draws(), Draws()
     _, expected = fit(tmp_path, without, **settings)
-    callback = LyapunovSpectrumCallback(on_error="raise", figures=False, save=False)
+    callback = LyapunovSpectrumCallback(on_error="raise", save=False)
     _, model = fit(tmp_path, callback, with_it, **settings)
     history = callback.histories["rnn"]
     assert len(history) >= 2

@@ -171,6 +171,26 @@ def test_a_process_without_a_share_knows_the_size_alone() -> None:
     assert bool(measured.spectrum.exponents.isnan().all())
 
 
+class Drawn(nn.Module):
+    """A cell that starts from a random state."""
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return h / 2
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
+def test_a_process_without_a_share_draws_nothing() -> None:
+    """Its generators decide about its part of the training, as those of the others do."""
+    register_recurrence(Drawn, initial_state=lambda cell, batch_size: torch.randn(batch_size, 4))
+    before = torch.get_rng_state()
+    try:
+        measured = combine_processes({"rnn": Drawn()}, {}, settings())["rnn"]
+    finally:
+        unregister_recurrence(Drawn)
+    assert measured.spectrum.num_exponents == 4
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_dtype_by_name() -> None:
     module = nn.GRU(INPUT_SIZE, 4, batch_first=True)
     x = driving(sequences().float())

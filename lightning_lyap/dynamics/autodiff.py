@@ -134,6 +134,26 @@ class AutodiffDynamics:
 
         return self._first(advance, part, drive), push
 
+    def coordinates(self, state: State) -> Tensor:
+        """Return those parts of a state that make up the tangent space, ``[B, N]``."""
+        return torch.cat([state[index] for index in self._active], dim=-1)
+
+    def moved(self, state: State, displacement: Tensor) -> State:
+        """Move a state within the tangent space.
+
+        Args:
+            state: Tensors ``[B, N_i]``.
+            displacement: ``[B, N]``.
+
+        Returns:
+            Another state.
+        """
+        full = list(state)
+        parts = displacement.split(self._sizes, dim=-1)
+        for index, part in zip(self._active, parts, strict=True):
+            full[index] = full[index] + part
+        return tuple(full)
+
     def _first(self, advance: Callable[..., State], part: State, drive: Tensor) -> State:
         """Advance outside of torch.func, and say of what shapes a step fails.
 

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrizations
 from lightning_lyap import lyapunov_spectrum
 from tests.modes.runs import NUM_SEQUENCES, Mode, assert_sacred, held_out, quick
 from tests.networks import FEATURES, Predictor, Windows, fit, trainer
+from tests.test_callback import same_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 WHOLE = (0.0, 1.0, 2.0)
@@ -54,6 +55,39 @@ def test_training_is_bitwise_the_same_and_the_spectrum_that_of_the_weights(
     for name, history in callback.histories.items():
         rnn: Any = model.get_submodule(name)
         assert torch.equal(history.exponents()[-1], lyapunov_spectrum(rnn, held_out()).exponents)
+
+
+class Remembering(Predictor):
+    """Goes on from the state in which the batch before ended, whatever that was."""
+
+    steps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden: Tensor | None = None
+        self.register_buffer("steps", torch.zeros(6))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        start = torch.zeros(6) if self.hidden is None else self.hidden[0].mean(0)
+        state = (start + 0.01 * self.steps).expand(1, len(inputs), 6).contiguous()
+        outputs, hidden = self.rnn(inputs, state)
+        self.hidden = hidden.detach()
+        self.steps += 1
+        return self.read_out(outputs)
+
+
+@pytest.mark.parametrize("network", [Predictor, Remembering])
+def test_a_run_on_windows_leaves_what_the_network_keeps(
+    network: type[Predictor], tmp_path: Path
+) -> None:
+    trained = []
+    for callbacks in ([], [quick()]):
+        torch.manual_seed(3)
+        model = network()
+        trainer(tmp_path, *callbacks).fit(model, datamodule=Windows())
+        trained.append(model)
+    assert len(callbacks[0].histories["rnn"]) == 3
+    assert same_weights(*trained)
 
 
 def test_tied_modules_are_measured_each_and_frozen_ones_stay(tmp_path: Path) -> None:
