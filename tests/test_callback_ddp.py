@@ -98,6 +98,7 @@ def test_a_process_that_fails_ends_all_if_errors_are_raised(tmp_path: Path) -> N
     assert not list(tmp_path.glob("2-*.pt"))
 
 
+@pytest.mark.slow
 @needs_gloo
 def test_a_process_without_a_sequence_agrees_on_the_size_of_a_registered_cell(
     tmp_path: Path,
@@ -111,6 +112,7 @@ def test_a_process_without_a_sequence_agrees_on_the_size_of_a_registered_cell(
 
 
 @pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
+@pytest.mark.slow
 @needs_gloo
 def test_a_process_without_a_sequence_agrees_on_the_layers(tmp_path: Path) -> None:
     """The nine leading exponents of two layers are chosen among six and six."""

@@ -351,6 +351,7 @@ def test_henon_map() -> None:
     assert len(own.block_ends) < 250 / 4
 
 
+@pytest.mark.slow
 def test_lorenz_flow() -> None:
     """Steps of 0.01: 0.009, 0 and -0.146 per step."""
     x, start = torch.zeros(1, 150, 0, dtype=F64), torch.tensor([[1.0, 1.0, 20.0]], dtype=F64)

@@ -23,15 +23,18 @@ def rows() -> list[Row]:
     return validate.measure(QUICK)
 
 
+@pytest.mark.slow
 def test_every_row_of_the_quick_table_agrees(rows: list[Row]) -> None:
     assert len(rows) > 35
     assert [row.name for row in rows if not row.agrees] == []
 
 
+@pytest.mark.slow
 def test_names_are_unique(rows: list[Row]) -> None:
     assert len({row.name for row in rows}) == len(rows)
 
 
+@pytest.mark.slow
 def test_a_planted_wrong_value_differs(rows: list[Row]) -> None:
     """Ten standard errors or ten tolerances away, in either direction, for every row."""
     for row in rows:
@@ -43,6 +46,7 @@ def test_a_planted_wrong_value_differs(rows: list[Row]) -> None:
             assert not replace(row, known=-30.0).agrees, row.name
 
 
+@pytest.mark.slow
 def test_the_page_has_every_row(rows: list[Row]) -> None:
     page = (ROOT / "docs" / "VALIDATION.md").read_text(encoding="utf-8")
     lines = re.findall(r"^\| (.+?) +\| (.+?) +\| ", page, flags=re.MULTILINE)
