@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 
@@ -19,7 +18,6 @@ from lightning_lyap.finding import read_names, split_recurrent_modules
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.interval import Interval
-from lightning_lyap.layout import lay_out_scalars, scalar_layout
 from lightning_lyap.probe import (
     Measurement,
     ProbeSettings,
@@ -228,30 +226,14 @@ class LyapunovSpectrumCallback(Callback):
         """Measure the network before training, unless a run goes on."""
         source = self._prepare(trainer, pl_module)
         self._lay_out(trainer)
-        if self._is_before_training(trainer) and source.is_ready:
+        wanted, seen = self._is_before_training(trainer), source.is_ready
+        if wanted and seen:
             self._measure(trainer, pl_module)
             self._last = values = self._publish(trainer, epoch=0.0)
             for logger in trainer.loggers if values else ():
                 with self._reporter.guard(trainer, self._found, "logging"):
                     logger.log_metrics(values, step=logging_step(trainer))
-        elif self._is_before_training(trainer) and trainer.enable_validation:
-            rank_zero_info(
-                "No Lyapunov spectrum before training: the sanity check that would show what the "
-                "recurrent modules receive is off (num_sanity_val_steps=0), and the DataModule "
-                "offers no `lyapunov_sequences`."
-            )
-        if not trainer.enable_validation:
-            self._reporter.warn_once(
-                "no validation",
-                "No Lyapunov spectra while this network trains: they are measured after "
-                "validations, and there are none. Give the Trainer validation batches.",
-            )
-        if trainer.barebones:
-            self._reporter.warn_once(
-                "barebones",
-                "Trainer(barebones=True) logs nothing: Lyapunov spectra are in `histories` of the "
-                "callback and in its files alone.",
-            )
+        self._reporter.remark(trainer, unseen=wanted and not seen)
         source.stop()
         self._restart_clock()
 
@@ -377,19 +359,8 @@ class LyapunovSpectrumCallback(Callback):
         """
         everyone: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         ours = [each for each in everyone if isinstance(each, LyapunovSpectrumCallback)]
-        if not trainer.is_global_zero or ours[0] is not self:
-            return
-        try:
-            layout = scalar_layout({each.name: tuple(each._found) for each in ours})
-            lay_out_scalars(trainer.loggers, layout)
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            self._reporter.warn_once(
-                "layout",
-                "The charts of TensorBoard's CUSTOM SCALARS could not be arranged "
-                f"({type(error).__name__}: {error}). All scalars are logged nevertheless.",
-            )
+        if trainer.is_global_zero and ours[0] is self:
+            self._reporter.lay_out(trainer, {each.name: tuple(each._found) for each in ours})
 
     def _begin(self, due: bool, source: SequenceSource) -> None:
         """Begin a validation or test.

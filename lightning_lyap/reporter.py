@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import Trainer
 
 from lightning_lyap.failures import OnError
+from lightning_lyap.layout import lay_out_scalars, scalar_layout
 from lightning_lyap.ledger import Ledger
 from lightning_lyap.loggers import scalars_alone
 from lightning_lyap.pacing import Pace, advice
@@ -75,6 +76,53 @@ class SpectrumReporter(Ledger):
         if is_fitting(trainer):
             with self.guard(trainer, (), "logging"):
                 self._name_loggers_of_scalars(trainer)
+
+    def remark(self, trainer: Trainer, unseen: bool) -> None:
+        """Say what the run that begins goes without.
+
+        Args:
+            trainer: The Trainer.
+            unseen: Whether a spectrum before training was wanted and nothing to measure it on seen.
+        """
+        if unseen and trainer.enable_validation:
+            rank_zero_info(
+                "No Lyapunov spectrum before training: the sanity check that would show what the "
+                "recurrent modules receive is off (num_sanity_val_steps=0), and the DataModule "
+                "offers no `lyapunov_sequences`."
+            )
+        if not trainer.enable_validation:
+            self.warn_once(
+                "no validation",
+                "No Lyapunov spectra while this network trains: they are measured after "
+                "validations, and there are none. Give the Trainer validation batches.",
+            )
+        if trainer.barebones:
+            self.warn_once(
+                "barebones",
+                "Trainer(barebones=True) logs nothing: Lyapunov spectra are in `histories` of the "
+                "callback and in its files alone.",
+            )
+
+    def lay_out(self, trainer: Trainer, modules: Mapping[str, tuple[str, ...]]) -> None:
+        """Arrange TensorBoard's CUSTOM SCALARS.
+
+        Args:
+            trainer: The Trainer, on rank zero.
+            modules: Names of the modules measured, by the prefix of their tags.
+
+        Raises:
+            Exception: Whatever a logger raises, if errors are to be raised.
+        """
+        try:
+            lay_out_scalars(trainer.loggers, scalar_layout(modules))
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            self.warn_once(
+                "layout",
+                "The charts of TensorBoard's CUSTOM SCALARS could not be arranged "
+                f"({type(error).__name__}: {error}). All scalars are logged nevertheless.",
+            )
 
     def show(
         self, trainer: Trainer, epoch: float, module: str, infix: str, measurement: Measurement
