@@ -29,6 +29,7 @@ from lightning_lyap.progress import spectrum_progress
 from lightning_lyap.reporter import SpectrumReporter
 from lightning_lyap.trainer_facts import (
     completed_epochs,
+    first_reason,
     is_fitting,
     is_last_batch,
     logging_step,
@@ -407,7 +408,9 @@ class LyapunovSpectrumCallback(Callback):
         with self._reporter.guard(trainer, self._found, "measuring"), torch.no_grad():
             try:
                 if not all_well:
-                    raise failure or RuntimeError("it failed in another process")
+                    own = None if failure is None else describe(failure, "measuring")
+                    reason = first_reason(trainer, own)
+                    raise failure or RuntimeError(f"it failed in another process: {reason}")
             finally:
                 failure = None  # holds this frame, and so all that the estimator held
             self._measured = combine_processes(self._found, estimates, self.settings)

@@ -71,7 +71,8 @@ def difference_check(system: Dynamics, inputs: Tensor, initial_state: Any) -> Ch
     Finds derivatives that `torch.func` does not see: of values that a step reads out
     (``s * float(s.mean())``), detaches, or gives a slope that is not their own. One random
     direction at the last of the steps; the bound, a hundredth of the largest entry, is widened by
-    what differences to both sides and of two sizes disagree about: where the step bends or jumps.
+    twice what differences to both sides and of two sizes disagree about: where the step bends or
+    jumps.
 
     Args:
         system: The dynamics.
@@ -106,7 +107,7 @@ def difference_check(system: Dynamics, inputs: Tensor, initial_state: Any) -> Ch
     scale = torch.cat([at, expected], dim=-1).abs().amax(-1)
     scale = scale.clamp(min=torch.finfo(scale.dtype).tiny)
     residuals = (got - expected).abs().amax(-1) / scale
-    bounds = DIFFERENCE + doubt.amax(-1) / scale
+    bounds = DIFFERENCE + 2 * doubt.amax(-1) / scale
     pairs = zip(residuals.tolist(), bounds.tolist(), strict=True)
     return worst(Check(*pair) for pair in pairs if all(map(math.isfinite, pair)))
 

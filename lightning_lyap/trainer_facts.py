@@ -68,6 +68,21 @@ def is_last_batch(trainer: Trainer) -> bool:
     return fetcher is not None and fetcher.done
 
 
+def first_reason(trainer: Trainer, reason: str | None) -> str:
+    """Tell every process why something failed in one of them; every process must ask.
+
+    Args:
+        trainer: The Trainer.
+        reason: Why it failed in this process, None where it did not; some process has one.
+
+    Returns:
+        The reason of the first process that has one.
+    """
+    everyone = range(trainer.world_size)
+    reasons = (trainer.strategy.broadcast(reason, src=rank) for rank in everyone)
+    return next(reason for reason in reasons if reason is not None)
+
+
 def writes_files(trainer: Trainer) -> bool:
     """Tell whether a run is meant to leave files: not in the Trainer's fast_dev_run."""
     return not getattr(trainer, "fast_dev_run", False)

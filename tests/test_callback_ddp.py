@@ -88,6 +88,7 @@ def test_a_process_that_fails_keeps_no_other_waiting(tmp_path: Path, strategy: s
         assert result["before"] is None
         assert result["failures"] == 2
     assert said.count("No complete Lyapunov spectrum") == 1
+    assert "it failed in another process: ValueError while measuring: Expected finite" in said
 
 
 @needs_gloo

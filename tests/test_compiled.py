@@ -166,6 +166,31 @@ def test_a_twin_calls_the_hooks_of_others_and_copies_nothing_they_belong_to() ->
     assert_near(encoder(x), 2 * plain, 0)
 
 
+class Careless(Encoder):
+    """Draws, and changes what it is given."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        inputs += torch.rand_like(inputs)
+        return super().forward(inputs)
+
+
+@HOW
+def test_the_second_run_draws_nothing_and_changes_no_input(how: str) -> None:
+    root, x = holder(Careless(), how, **EAGER), torch.randn(2, 3, 3)
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+    for watched in (False, True):
+        recorder = InputRecorder(find_recurrent_modules(root), 2, 3, root)
+        given = x.clone()
+        torch.manual_seed(1)
+        if watched:
+            recorder.start()
+        output = root["part"](given)
+        recorder.stop()
+        seen.append((output, given, torch.get_rng_state()))
+    assert len(recorder.sequences()["part.cell"].inputs) == 2
+    assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
+
+
 @HOW
 @pytest.mark.parametrize("watched", [False, True])
 def test_nothing_is_compiled_anew_by_watching(how: str, watched: bool) -> None:

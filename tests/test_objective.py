@@ -91,6 +91,14 @@ def test_a_sweep_ends_a_run_without_its_objective_after_one_epoch(tmp_path: Path
     fit(tmp_path, Objective("val/accuracy"), max_epochs=1)
 
 
+def test_a_sweep_waits_for_the_first_validation_and_the_sanity_check_is_none(
+    tmp_path: Path,
+) -> None:
+    objective = Objective("val/loss", swept=True)
+    fit(tmp_path, objective, max_epochs=2, check_val_every_n_epoch=2)
+    assert math.isfinite(objective.metrics["val/loss"])
+
+
 @pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 def test_a_sweep_ends_a_run_with_spectra_of_other_modules(tmp_path: Path) -> None:
     sound = Objective("lyapunov/decoder/max", swept=True)

@@ -44,6 +44,15 @@ def test_a_run_that_is_resumed_on_purpose_takes_its_new_settings(tmp_path: Path)
         first.finished()
 
 
+def test_a_run_that_goes_on_has_not_finished(tmp_path: Path) -> None:
+    """With the settings it finished with before, too: it may be killed on its way."""
+    folder = RunFolder(tmp_path, SETTINGS)
+    folder.claim()
+    folder.finish({"loss": 1.0})
+    folder.claim(goes_on=True)
+    assert folder.finished() is None
+
+
 def test_a_record_of_other_settings_does_not_count(tmp_path: Path) -> None:
     first = RunFolder(tmp_path, SETTINGS)
     first.claim()
