@@ -1,5 +1,6 @@
 """The callback: when to measure, what to measure on, and what to log."""
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -209,10 +210,19 @@ class LyapunovSpectrumCallback(Callback):
         return {"validations": self._validations, "histories": histories, "last": self._last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the run that `state_dict` returned."""
-        self._validations = state_dict["validations"]
-        self._last = state_dict["last"]
+        """Go on with the run that `state_dict` returned.
+
+        Raises:
+            ValueError: If that is not what `state_dict` holds; nothing has changed then.
+        """
+        missing = sorted({"validations", "histories", "last"} - state_dict.keys())
+        if missing:
+            raise ValueError(
+                f"Expected a state of a LyapunovSpectrumCallback, but got one without {missing}. "
+                "Go on from a checkpoint that this callback has written."
+            )
         self._reporter.load(state_dict["histories"])
+        self._validations, self._last = state_dict["validations"], state_dict["last"]
         self._goes_on = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -330,7 +340,7 @@ class LyapunovSpectrumCallback(Callback):
                 the DataModule raises.
         """
         if self._source is None:
-            settings = self.settings
+            settings, of_the_user = self.settings, sys.exc_info()[1]
             self._found, self._unsupported = split_recurrent_modules(pl_module, self.modules)
             self._reporter.refuse(self._unsupported)
             check_modules(self._found, settings)
@@ -343,7 +353,7 @@ class LyapunovSpectrumCallback(Callback):
                 if self.on_error == "raise" or isinstance(error, ValueError):
                     raise
                 self._source = BrokenSource(describe(error, "asking the DataModule"))
-                release(error)
+                release(error, of_the_user)
             self._reporter.open(trainer)
         return self._source
 

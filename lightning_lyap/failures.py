@@ -1,6 +1,7 @@
 """What happens when something of ours fails: a counted gap and one warning, or an error."""
 
 import gc
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,13 +40,14 @@ def guarded(on_error: OnError, doing: Doing, report: Callable[[str], None]) -> I
     Yields:
         None.
     """
+    of_the_user = sys.exc_info()[1]
     try:
         yield
     except Exception as error:
         if on_error == "raise":
             raise
         message = describe(error, doing)
-        release(error)
+        release(error, of_the_user)
     else:
         return
     report(message)
@@ -82,7 +84,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def release(error: BaseException) -> None:
+def release(error: BaseException, until: BaseException | None = None) -> None:
     """Let go of the tensors in the frames an error passed through.
 
     If it is that memory ran out, what CUDA caches of them goes back to the device, for the
@@ -90,8 +92,9 @@ def release(error: BaseException) -> None:
 
     Args:
         error: An error that was handled; frames that still run keep what they hold.
+        until: An error that was being handled before, in whose wake this one came: it stays whole.
     """
-    for one in _chain(error):
+    for one in _chain(error, until):
         traceback.clear_frames(one.__traceback__)
         one.__traceback__ = None
     if ran_out_of_memory(error):
@@ -100,13 +103,13 @@ def release(error: BaseException) -> None:
             torch.cuda.empty_cache()
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """Return an error and all errors behind it, each once."""
+def _chain(error: BaseException, until: BaseException | None = None) -> list[BaseException]:
+    """Return an error and all errors behind it, each once, up to one that does not count."""
     found: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
         one = waiting.pop()
-        if one is not None and all(one is not other for other in found):
+        if one is not until and one is not None and all(one is not other for other in found):
             found.append(one)
             waiting += [one.__cause__, one.__context__]
     return found

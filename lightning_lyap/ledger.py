@@ -42,12 +42,17 @@ class Ledger:
 
         Args:
             states: What `SpectrumHistory.state_dict` returned, by module.
+
+        Raises:
+            ValueError: If one of them is something else; nothing has changed then.
         """
+        loaded = {module: self._new(module) for module in states}
+        for module, history in loaded.items():
+            history.load_state_dict(states[module])
         self.histories.clear()
-        for module, state in states.items():
-            history = self.history(module)
-            expected = history.settings
-            history.load_state_dict(state)
+        self.histories.update(loaded)
+        for module, history in loaded.items():
+            expected = self._new(module).settings
             if history.settings != expected:
                 self.warn_once(
                     "settings",
@@ -66,8 +71,12 @@ class Ledger:
             Its history.
         """
         if module not in self.histories:
-            self.histories[module] = SpectrumHistory(self._settings | {"module": module})
+            self.histories[module] = self._new(module)
         return self.histories[module]
+
+    def _new(self, module: str) -> SpectrumHistory:
+        """Return an empty history of a module."""
+        return SpectrumHistory(self._settings | {"module": module})
 
     def guard(
         self, trainer: Trainer, modules: Iterable[str], doing: Doing

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from lightning_lyap.failures import guarded
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.losses import LOSS_FILE, save_losses
 from lightning_lyap.trainer_facts import run_folder, writes_files
@@ -25,7 +27,8 @@ COLUMNS = {
 class LossRecorder(Callback):
     """Keeps the losses of every epoch, through checkpoints too, and writes ``losses.csv``.
 
-    The file lies in the log folder, beside the spectra, and is whole after every epoch.
+    The file lies in the log folder, beside the spectra, and is whole after every epoch. Where it
+    can't be written training goes on, with one warning; the next epoch tries again.
 
     Attributes:
         losses: Losses by name, by epochs completed.
@@ -34,6 +37,7 @@ class LossRecorder(Callback):
     def __init__(self) -> None:
         self.losses: dict[int, dict[str, float]] = {}
         self._path: Path | None = None
+        self._warned = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ask where the file goes; every process must ask."""
@@ -49,7 +53,18 @@ class LossRecorder(Callback):
             if name in trainer.callback_metrics
         }
         if self._path is not None and trainer.is_global_zero:
-            save_losses(self._path, self.losses)
+            with guarded("warn", "saving", self._warn_once):
+                save_losses(self._path, self.losses)
+
+    def _warn_once(self, message: str) -> None:
+        """Warn about the first failure to write; the losses are kept for the next time.
+
+        Args:
+            message: What went wrong.
+        """
+        if not self._warned:
+            rank_zero_warn(f"{LOSS_FILE} is behind: {message}")
+        self._warned = True
 
     def state_dict(self) -> dict[str, Any]:
         """Return the losses."""

@@ -1,13 +1,16 @@
 """The table at the end of a run holds the numbers of the run."""
 
+import errno
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
-from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
+from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory, reporting
 from lightning_lyap.estimate import MeanSpectrum
+from lightning_lyap.losses import read_losses, save_losses
 from lightning_lyap.reporting import COLUMNS, LossRecorder, format_table, results_table
 from tests.networks import fit
 
@@ -98,3 +101,22 @@ def test_losses_go_on_after_a_resumption(tmp_path: Path) -> None:
     fit(tmp_path, resumed, max_epochs=3, ckpt_path=str(tmp_path / "two.ckpt"))
     assert list(resumed.losses) == [1, 2, 3]
     assert resumed.losses[1] == recorder.losses[1]
+
+
+def test_a_full_disk_is_one_warning_and_the_next_epoch_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[list[int]] = []
+
+    def full_twice(path: Path, losses: Mapping[int, Mapping[str, float]]) -> None:
+        written.append(list(losses))
+        if len(written) < 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_losses(path, losses)
+
+    monkeypatch.setattr(reporting, "save_losses", full_twice)
+    with pytest.warns(UserWarning, match="No space left on device") as caught:
+        fit(tmp_path, LossRecorder(), max_epochs=3)
+    assert sum("losses.csv is behind" in str(one.message) for one in caught) == 1
+    assert written == [[1], [1, 2], [1, 2, 3]]
+    assert list(read_losses(next(tmp_path.rglob("losses.csv")).parent, "val/loss")) == [1, 2, 3]

@@ -79,4 +79,12 @@ def test_a_saved_history_that_is_damaged_changes_nothing() -> None:
     callback = LyapunovSpectrumCallback()
     state = callback.state_dict() | {"histories": {"rnn": {"epochs": torch.zeros(2)}}}
     assert_refused(lambda: callback.load_state_dict(state), "`seconds`")
-    assert all(len(history) == 0 for history in callback.histories.values())
+    assert callback.histories == {}
+
+
+def test_a_state_of_something_else_changes_nothing() -> None:
+    callback = LyapunovSpectrumCallback()
+    for name in ("validations", "histories", "last"):
+        state = {key: value for key, value in callback.state_dict().items() if key != name}
+        assert_refused(lambda state=state: callback.load_state_dict(state), name)
+    assert callback.state_dict() == LyapunovSpectrumCallback().state_dict()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import register_recurrence, unregister_recurrence
-from lightning_lyap.failures import LESS_MEMORY, ran_out_of_memory, release
+from lightning_lyap.failures import LESS_MEMORY, guarded, ran_out_of_memory, release
 from tests.faults.runs import Loop, Outcome, outcome, strict, train
 
 
@@ -153,3 +153,16 @@ def test_what_cuda_cached_goes_back_to_the_device(
     assert emptied == []
     release(torch.OutOfMemoryError("CUDA out of memory"))
     assert emptied == [True] * initialized
+
+
+def test_an_error_of_the_user_that_came_before_stays_whole() -> None:
+    said: list[str] = []
+    kept: list[BaseException] = []
+    try:
+        raise KeyError("the user's")
+    except KeyError as error:
+        kept.append(error)
+        with guarded("warn", "measuring", said.append):
+            tensor_too_large()
+    assert kept[0].__traceback__ is not None
+    assert len(said) == 1
