@@ -1,5 +1,6 @@
 """The callback refuses wrong settings at once, when it is made, and names them."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,5 +87,5 @@ def test_a_state_of_something_else_changes_nothing() -> None:
     callback = LyapunovSpectrumCallback()
     for name in ("validations", "histories", "last"):
         state = {key: value for key, value in callback.state_dict().items() if key != name}
-        assert_refused(lambda state=state: callback.load_state_dict(state), name)
+        assert_refused(partial(callback.load_state_dict, state), name)
     assert callback.state_dict() == LyapunovSpectrumCallback().state_dict()
