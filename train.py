@@ -32,7 +32,7 @@ from lightning_lyap.hyperparameters import write_hyperparameters
 from lightning_lyap.objective import Objective, objective_value
 from lightning_lyap.reporting import LossRecorder, format_table, results_table
 from lightning_lyap.run_folder import RunFolder
-from lightning_lyap.trainer_facts import run_folder as folder_of
+from lightning_lyap.trainer_facts import log_folder
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
     if best is not None and best.monitor == "val/loss" and best.best_model_path:
         lowest = result["metrics"]["val/loss_best"]
         lines += ["", f"lowest validation loss {lowest:.4f}: {best.best_model_path}"]
-    folder = folder_of(trainer) / spectra.name
+    folder = log_folder(trainer) / spectra.name
     lines += [f"{path.name}: {path}" for path in sorted(folder.rglob("*.*"))]
     if any(isinstance(logger, pl.loggers.TensorBoardLogger) for logger in trainer.loggers):
         run = shlex.quote(HydraConfig.get().runtime.output_dir)

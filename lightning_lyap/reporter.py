@@ -25,8 +25,8 @@ from lightning_lyap.publishing import (
 )
 from lightning_lyap.trainer_facts import (
     is_fitting,
+    log_folder,
     logging_step,
-    run_folder,
     running,
     writes_files,
 )
@@ -72,7 +72,7 @@ class SpectrumReporter(Ledger):
         """
         self._folder = None
         if self._save and writes_files(trainer):
-            self._folder = run_folder(trainer) / self._name
+            self._folder = log_folder(trainer) / self._name
         if is_fitting(trainer):
             with self.guard(trainer, (), "logging"):
                 self._name_loggers_of_scalars(trainer)

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from lightning_lyap.failures import guarded
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.losses import LOSS_FILE, save_losses
-from lightning_lyap.trainer_facts import run_folder, writes_files
+from lightning_lyap.trainer_facts import log_folder, writes_files
 
 COLUMNS = {
     "epoch": "epoch",
@@ -43,7 +43,7 @@ class LossRecorder(Callback):
         """Ask where the file goes; every process must ask."""
         self._path = None
         if writes_files(trainer):
-            self._path = run_folder(trainer) / LOSS_FILE
+            self._path = log_folder(trainer) / LOSS_FILE
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the losses of the epoch that ends, and write them."""

@@ -88,7 +88,7 @@ def writes_files(trainer: Trainer) -> bool:
     return not getattr(trainer, "fast_dev_run", False)
 
 
-def run_folder(trainer: Trainer) -> Path:
+def log_folder(trainer: Trainer) -> Path:
     """Return the folder for the files of a run; every process must ask.
 
     The ``log_dir`` of the first logger, if it has one of its own for each run (TensorBoard's, CSV);
