@@ -32,6 +32,7 @@ from lightning_lyap.hyperparameters import write_hyperparameters
 from lightning_lyap.objective import Objective, objective_value
 from lightning_lyap.reporting import LossRecorder, format_table, results_table
 from lightning_lyap.run_folder import RunFolder
+from lightning_lyap.tables import set_aside
 from lightning_lyap.trainer_facts import log_folder
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 def build_logger(node: DictConfig, name: str) -> Any:
     """Build a logger with the run's name, which MLflow's calls ``run_name``.
 
+    Lightning's CSVLogger begins a table anew; that of an interrupted run is kept beside it.
+
     Args:
         node: Its configuration.
         name: The run's name.
@@ -89,7 +92,10 @@ def build_logger(node: DictConfig, name: str) -> Any:
     Returns:
         The logger.
     """
-    return instantiate(node, **{"run_name" if "run_name" in node else "name": name})
+    logger = instantiate(node, **{"run_name" if "run_name" in node else "name": name})
+    if isinstance(logger, pl.loggers.CSVLogger) and rank_zero_only.rank == 0:
+        set_aside(Path(logger.log_dir) / "metrics.csv")
+    return logger
 
 
 def sizes(datamodule: pl.LightningDataModule) -> dict[str, int]:

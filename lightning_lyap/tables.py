@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,18 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> None:
+    """Give a file another name, so that what writes it anew deletes nothing.
+
+    Args:
+        path: The file, ``metrics.csv`` say, which becomes ``metrics-1.csv`` or the next number that
+            is free; nothing happens if it is not there.
+    """
+    if path.is_file():
+        names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(1))
+        path.rename(next(name for name in names if not name.exists()))
 
 
 def read_table(path: Path, required: Iterable[str] = ()) -> list[dict[str, str]]:

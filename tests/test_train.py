@@ -19,6 +19,7 @@ from conf.schema import register
 from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
 from lightning_lyap.losses import read_losses
 from lightning_lyap.modules import CharRNN, MocapRNN
+from lightning_lyap.tables import read_table
 from tests.test_hyperparameters import hparams_table
 from tests.training import ROOT, SMALL, train, train_here
 
@@ -243,3 +244,17 @@ def test_a_resumed_run_keeps_the_best_epoch_in_its_own_folder(text: Path) -> Non
     assert list((text.parent / "outputs" / "charrnn").iterdir()) == [folder]
     assert list((folder / "checkpoints").glob("best-*.ckpt")) == [best]
     assert str(best) in said
+
+
+@pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
+def test_a_resumed_run_keeps_the_table_of_the_csv_logger(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(text.parent)
+    words = [*SMALL, f"task.text={text}", "logger=csv", "hydra.run.dir=run"]
+    assert train_here(*words, "trainer.max_epochs=1") == 0
+    (table,) = Path("run").rglob("metrics.csv")
+    before = table.read_text()
+    assert train_here(*words, "trainer.max_epochs=2", "resume=run/checkpoints/last.ckpt") == 0
+    assert table.with_name("metrics-1.csv").read_text() == before
+    assert {row["epoch"] for row in read_table(table) if row["val/loss"]} == {"1"}
