@@ -93,7 +93,7 @@ def build_logger(node: DictConfig, name: str) -> Any:
         The logger.
     """
     logger = instantiate(node, **{"run_name" if "run_name" in node else "name": name})
-    if isinstance(logger, pl.loggers.CSVLogger) and rank_zero_only.rank == 0:
+    if isinstance(logger, pl.loggers.CSVLogger) and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         set_aside(Path(logger.log_dir) / "metrics.csv")
     return logger
 
