@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import SpectrumEstimate, lyapunov_spectrum, trajectories
+from lightning_lyap import lyapunov_spectrum, trajectories
 from lightning_lyap.dynamics import LayerChoice, UncoupledLayers, torch_cells, torch_modules
 from lightning_lyap.dynamics.base import LayerTangent, stack_rows
 from lightning_lyap.dynamics.gru import GRULayer
@@ -18,31 +18,16 @@ from lightning_lyap.dynamics.rnn import RNNLayer
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 from lightning_lyap.orthonormal import Orthonormalization, orthonormalize
 from tests.cells import INPUT_SIZE, KINDS, build, random_state
+from tests.exposing import expose, names
 
 F64 = torch.float64
+
+
 UNION: tuple[LayerChoice, ...] = ("joint", "union")
 
 
 def sequences(batch: int, steps: int, dtype: torch.dtype = F64) -> Tensor:
     return torch.randn(batch, steps, INPUT_SIZE, dtype=dtype)
-
-
-def names(estimate: SpectrumEstimate) -> set[str]:
-    return {failure.split()[0] for failure in estimate.certificate.failures}
-
-
-def expose(module: Any, x: Tensor, *expected: str, **settings: Any) -> SpectrumEstimate:
-    """Measure a network with a fault that must be found by certain checks."""
-    with pytest.warns(
-        RuntimeWarning, match="The Lyapunov spectrum fails its certificate"
-    ) as record:
-        estimate = lyapunov_spectrum(module, x, **settings)
-    assert not estimate.certificate.passed
-    assert names(estimate) >= set(expected), estimate.certificate.failures
-    (warning,) = (w for w in record if w.category is RuntimeWarning)
-    assert all(name in str(warning.message) for name in names(estimate))
-    assert warning.filename == __file__
-    return estimate
 
 
 def plant_step(patch: pytest.MonkeyPatch, kind: type[Any], faulty: Callable[[Any], Any]) -> None:
@@ -355,77 +340,3 @@ def test_lost_sequence_hides_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         estimate = lyapunov_spectrum(build("gru"), sequences(2, 6), initial_state=start)
     assert names(estimate) == {"tangent_map", "sum_rule"}
-
-
-MIX = torch.randn(6, 6, dtype=F64, generator=torch.Generator().manual_seed(3))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize(
-    "step",
-    [
-        lambda x, s: torch.tanh(s * float(s.mean()) + x),
-        lambda x, s: torch.tanh(s @ MIX.to(s) + x) * torch.sigmoid(s).detach(),
-        lambda x, s: 0.5 * s + (s.round() - s).detach() + x,
-    ],
-    ids=["reads a value out", "detaches a part", "has a surrogate gradient"],
-)
-def test_step_that_loses_a_part_of_its_derivative(step: Any, dtype: torch.dtype) -> None:
-    """One sequence: of several, the mean mixes them, and the states tell."""
-    x, start = torch.randn(1, 8, 6, dtype=dtype), torch.rand(1, 6, dtype=dtype)
-    estimate = expose(step, x, "tangent_map", initial_state=start)
-    assert names(estimate) == {"tangent_map"}
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize("start", [0.0, 1.0])
-@pytest.mark.parametrize(
-    "step",
-    [
-        lambda x, s: torch.relu(s @ MIX.to(s) + x),
-        lambda x, s: torch.tanh(30 * s @ MIX.to(s) + x),
-        lambda x, s: torch.tanh(1e6 * s) / 1e6 + 1e-9 * x,
-        lambda x, s: 0.5 * s + 0.25 * s.floor() + x,
-        lambda x, s: torch.tanh((s.half() @ MIX.half()).to(s) + x),
-        lambda x, s: torch.sqrt(s + x.abs()),
-    ],
-    ids=["kinks", "steep", "in tiny units", "jumps", "in half precision inside", "edge of domain"],
-)
-def test_derivative_that_is_whole_is_not_suspected(
-    step: Any, start: float, dtype: torch.dtype
-) -> None:
-    """The project turns the warning of the certificate into an error."""
-    x, initial = torch.randn(3, 8, 6, dtype=dtype), start * torch.rand(3, 6, dtype=dtype)
-    certificate = lyapunov_spectrum(step, x, initial_state=initial).certificate
-    assert certificate.tangent_map is not None
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize(
-    ("step", "certain"),
-    [
-        (lambda x, s: s + 0 * x, True),
-        (lambda x, s: 2 + torch.relu(s - 2), False),
-        (lambda x, s: s.floor(), False),
-        (lambda x, s: s.bfloat16().to(s), False),
-    ],
-    ids=["smooth", "at a kink", "at a jump", "rounds to half precision"],
-)
-def test_where_a_step_bends_or_rounds_the_bound_is_wider(
-    step: Any, certain: bool, dtype: torch.dtype
-) -> None:
-    """The state stays at 2."""
-    x, start = torch.zeros(2, 5, 3, dtype=dtype), torch.full((2, 3), 2.0, dtype=dtype)
-    check = lyapunov_spectrum(step, x, initial_state=start).certificate.tangent_map
-    assert check is not None
-    assert (check.residual < 1e-2) == (check.bound < 2e-2) == certain
-
-
-def test_step_that_refuses_states_nearby_is_not_judged() -> None:
-    def step(x: Tensor, s: Tensor) -> Tensor:
-        assert not (s > 1).any()
-        return s.clone()
-
-    start = torch.ones(2, 3, dtype=F64)
-    estimate = lyapunov_spectrum(step, torch.zeros(2, 5, 1, dtype=F64), initial_state=start)
-    assert estimate.certificate.tangent_map is None

@@ -1,10 +1,7 @@
 """The spectra of a run survive checkpoints, files and interruptions bit by bit."""
 
 import io
-import json
 import math
-import pickle
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,42 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from lightning_lyap import SpectrumHistory, __version__, lyapunov_spectrum
+from lightning_lyap import SpectrumHistory, lyapunov_spectrum
 from lightning_lyap.estimate import LayeredSpectrum, MeanSpectrum
-from lightning_lyap.history import ROWS
 from tests.cells import INPUT_SIZE, build
-
-F64 = torch.float64
-SETTINGS = {"state": "hidden", "num_sequences": 10, "dtype": None, "module": "rnn — λ"}
-
-
-def spectrum(
-    size: int = 4, seed: int = 0, tangent_size: int = 6, num_sequences: int = 3
-) -> MeanSpectrum:
-    generator = torch.Generator().manual_seed(seed)
-    draw = torch.randn(3, size, generator=generator, dtype=F64)
-    exponents = draw[0].sort(descending=True).values
-    exponents[-1] = -math.inf
-    return MeanSpectrum(
-        exponents=exponents,
-        std=draw[1].abs(),
-        standard_errors=torch.where(exponents.isfinite(), draw[2].abs(), math.nan),
-        margins=torch.where(exponents.isfinite(), 2.5 * draw[2].abs(), math.nan),
-        resolved=exponents.isfinite(),
-        rounding_errors=draw[2].abs() / 100,
-        num_sequences=num_sequences,
-        tangent_size=tangent_size,
-    )
-
-
-def filled(length: int = 3, size: int = 4) -> SpectrumHistory:
-    history = SpectrumHistory(SETTINGS)
-    for i in range(length):
-        history.append(i / 3, 10 * i, spectrum(size, i, num_sequences=3 + i), 0.1 + i)
-    history.record_failure(1 / 3, 7, "ValueError: NaN, \"quoted\" and 'so' → on")
-    return history
+from tests.histories import F64, SETTINGS, assert_bitwise, assert_same, filled, spectrum
 
 
 def through_state_dict(history: SpectrumHistory, folder: Path) -> SpectrumHistory:
@@ -70,25 +36,9 @@ def through_file(history: SpectrumHistory, folder: Path) -> SpectrumHistory:
 
 
 ROUNDS = [through_state_dict, through_checkpoint, through_file]
+
+
 Round = Callable[[SpectrumHistory, Path], SpectrumHistory]
-
-
-def assert_bitwise(got: Tensor, expected: Tensor) -> None:
-    assert got.dtype == expected.dtype
-    assert got.numpy().tobytes() == expected.numpy().tobytes()
-
-
-def assert_same(got: SpectrumHistory, expected: SpectrumHistory) -> None:
-    assert len(got) == len(expected)
-    for one, other in zip(got.spectra, expected.spectra, strict=True):
-        for name in ROWS:
-            assert_bitwise(getattr(one, name), getattr(other, name))
-        assert (one.num_sequences, one.tangent_size) == (other.num_sequences, other.tangent_size)
-        assert isinstance(one.num_sequences, int)
-        assert isinstance(one.tangent_size, int)
-    for name in ("epochs", "steps", "seconds", "failures", "settings"):
-        assert getattr(got, name) == getattr(expected, name)
-        assert type(getattr(got, name)) is type(getattr(expected, name))
 
 
 @pytest.mark.parametrize("go", ROUNDS)
@@ -213,166 +163,6 @@ def test_settings_are_those_of_the_run_that_was_saved(tmp_path: Path) -> None:
     history = SpectrumHistory(settings)
     settings["state"] = "changed later"
     assert through_file(history, tmp_path).settings == SETTINGS
-
-
-def test_the_file_holds_numbers_and_text_alone(tmp_path: Path) -> None:
-    path = filled().save(tmp_path / "spectra.npz")
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    assert set(arrays) == {
-        *ROWS,
-        *("epochs", "steps", "seconds", "num_sequences", "tangent_size"),
-        *("failures", "settings", "version"),
-    }
-    assert arrays["exponents"].shape == (3, 4)
-    assert all(array.dtype.kind in "fibU" for array in arrays.values())
-    assert str(arrays["version"]) == __version__
-    assert json.loads(str(arrays["settings"])) == SETTINGS
-
-
-@pytest.mark.parametrize(
-    ("given", "written"), [("a.npz", "a.npz"), ("a", "a.npz"), ("run.v2", "run.v2.npz")]
-)
-def test_the_path_written_is_returned(given: str, written: str, tmp_path: Path) -> None:
-    """Folders are made, and the suffix is added to names that lack it, dots in them or not."""
-    path = filled().save(str(tmp_path / "new" / "folder" / given))
-    assert path == tmp_path / "new" / "folder" / written
-    assert [file.name for file in path.parent.iterdir()] == [written]
-
-
-@pytest.mark.parametrize("moment", ["writing", "replacing"])
-def test_a_crash_while_saving_leaves_the_old_file(
-    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "spectra.npz"
-    old = filled(1)
-    old.save(path)
-
-    def crash(file: Any, *args: Any, **arrays: Any) -> None:
-        if moment == "writing":
-            file.write(b"half of it")
-        raise OSError("No space left on device")
-
-    if moment == "writing":
-        monkeypatch.setattr(np, "savez", crash)
-    else:
-        monkeypatch.setattr(Path, "replace", crash)
-    with pytest.raises(OSError, match="No space left"):
-        filled(3).save(path)
-    assert [file.name for file in tmp_path.iterdir()] == ["spectra.npz"]
-    assert_same(SpectrumHistory.load(path), old)
-
-
-def text(path: Path) -> None:
-    path.write_text("epoch,max\n1,0.5\n")
-
-
-def pickled(path: Path) -> None:
-    path.write_bytes(pickle.dumps({"exponents": [1.0]}))
-
-
-def array(path: Path) -> None:
-    np.save(path.open("wb"), np.zeros(3))
-
-
-def archive_of_others(path: Path) -> None:
-    np.savez(path, weights=np.zeros(3))
-
-
-def archive_of_objects(path: Path) -> None:
-    filled().save(path)
-    with np.load(path) as archive:
-        arrays = dict(archive)
-    np.savez(path, **arrays | {"settings": np.array({"state": "full"}, dtype=object)})
-
-
-def archive_of_text(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("settings", "{}")
-
-
-def truncated(path: Path) -> None:
-    filled().save(path)
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def altered(path: Path) -> None:
-    filled().save(path)
-    content = bytearray(path.read_bytes())
-    content[200] ^= 0xFF
-    path.write_bytes(content)
-
-
-def without_rows(path: Path) -> None:
-    filled().save(path)
-    with np.load(path) as archive:
-        arrays = {name: archive[name] for name in archive.files if name != "std"}
-    np.savez(path, **arrays)
-
-
-def with_a_row_missing(path: Path) -> None:
-    filled().save(path)
-    with np.load(path) as archive:
-        arrays = dict(archive)
-    np.savez(path, **arrays | {"resolved": arrays["resolved"][:-1]})
-
-
-def empty(path: Path) -> None:
-    path.touch()
-
-
-BROKEN = [
-    *(text, pickled, array, archive_of_others, archive_of_objects, archive_of_text),
-    *(truncated, altered, without_rows, with_a_row_missing, empty, Path.mkdir),
-]
-
-
-@pytest.mark.parametrize("make", BROKEN, ids=lambda make: make.__name__)
-def test_what_is_no_such_file_is_refused_by_its_path(
-    make: Callable[[Path], None], tmp_path: Path
-) -> None:
-    path = tmp_path / "foreign.npz"
-    make(path)
-    with pytest.raises(ValueError, match=r"Expected '.*foreign\.npz' to be a file of spectra"):
-        SpectrumHistory.load(path)
-
-
-class Trap:
-    """Leaves a mark when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.mark,)
-
-
-def test_nothing_in_a_file_is_ever_run(tmp_path: Path) -> None:
-    path, mark = filled().save(tmp_path / "spectra.npz"), tmp_path / "mark"
-    with np.load(path) as archive:
-        arrays = dict(archive)
-    np.savez(path, **arrays | {"settings": np.array(Trap(mark), dtype=object)})
-    with pytest.raises(ValueError, match="to be a file of spectra"):
-        SpectrumHistory.load(path)
-    assert not mark.exists()
-
-
-def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        SpectrumHistory.load(tmp_path / "nowhere.npz")
-
-
-def test_loaded_and_plotted_with_two_lines(tmp_path: Path) -> None:
-    path = filled().save(tmp_path / "spectra.npz")
-
-    history = SpectrumHistory.load(path)
-    figure, ax = history.plot()
-
-    values = ax.collections[0].get_array()
-    shown = np.ma.getdata(values)[~np.ma.getmaskarray(values)]
-    expected = history.exponents().numpy()
-    np.testing.assert_array_equal(np.sort(shown), np.sort(expected[np.isfinite(expected)]))
-    assert ax.figure is figure
 
 
 def test_one_spectrum_is_plotted_by_its_place() -> None:

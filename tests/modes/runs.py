@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_lyap import LyapunovSpectrumCallback
 from tests.networks import Predictor, fit, sequences
-from tests.test_callback import Witness, same_weights
+from tests.observers import Witness, same_weights
 
 NUM_SEQUENCES, NUM_STEPS = 4, 8
 

@@ -14,7 +14,7 @@ from lightning_lyap.exact_resume import ExactResume
 from lightning_lyap.reporting import LossRecorder
 from tests.modes.runs import epochs_of, quick
 from tests.networks import FEATURES, Predictor, Windows, train_loader, val_loader
-from tests.test_callback import same_weights
+from tests.observers import same_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 NAMESPACES: dict[str, Any] = {

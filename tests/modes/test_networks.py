@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations
 from lightning_lyap import lyapunov_spectrum
 from tests.modes.runs import NUM_SEQUENCES, Mode, assert_sacred, held_out, quick
 from tests.networks import FEATURES, Predictor, Windows, fit, trainer
-from tests.test_callback import same_weights
+from tests.observers import same_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 WHOLE = (0.0, 1.0, 2.0)

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from tests.modes.runs import epochs_of, quick
 from tests.networks import Predictor, fit, train_loader, trainer, val_loader
-from tests.test_callback import same_weights
+from tests.observers import same_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 EVERY: dict[str, Any] = {"max_epochs": 3, "val_check_interval": 2, "enable_checkpointing": True}

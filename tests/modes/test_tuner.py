@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from lightning_lyap import LyapunovSpectrumCallback
 from tests.modes.runs import epochs_of, generators, quick
 from tests.networks import Predictor, fit, sequences, trainer, val_loader
-from tests.test_callback import same_weights
+from tests.observers import same_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 FINDERS: dict[str, Callable[[], pl.Callback]] = {

@@ -24,7 +24,7 @@ from tests.modes.runs import (
     quick,
 )
 from tests.networks import Predictor, Windows, fit, sequences, train_loader, trainer, val_loader
-from tests.test_callback import same_weights
+from tests.observers import same_weights
 from tests.test_trainer_facts import Endless, Pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
