@@ -78,6 +78,17 @@ class Ledger:
         """Return an empty history of a module."""
         return SpectrumHistory(self._settings | {"module": module})
 
+    def _count(self, trainer: Trainer, module: str, message: str) -> None:
+        """Record a failure in the history of a module.
+
+        Args:
+            trainer: The Trainer.
+            module: The module's name.
+            message: What went wrong.
+        """
+        epoch, step = completed_epochs(trainer), logging_step(trainer)
+        self.history(module).record_failure(epoch, step, message)
+
     def guard(
         self, trainer: Trainer, modules: Iterable[str], doing: Doing
     ) -> AbstractContextManager[None]:
@@ -107,8 +118,7 @@ class Ledger:
             doing: What was being done.
         """
         for module in modules:
-            step = logging_step(trainer)
-            self.history(module).record_failure(completed_epochs(trainer), step, message)
+            self._count(trainer, module, message)
         self.warn_once(
             f"failed {doing}",
             f"{OUTCOMES[doing]}: {message.rstrip('.')}. Training goes on; the history counts each "
@@ -141,8 +151,7 @@ class Ledger:
             unsupported: The reason why not, by module.
         """
         for module, reason in unsupported.items():
-            epoch, step = completed_epochs(trainer), logging_step(trainer)
-            self.history(module).record_failure(epoch, step, reason)
+            self._count(trainer, module, reason)
 
     def examine(self, trainer: Trainer, measured: Mapping[str, Measurement]) -> None:
         """Count spectra that are lost or fail their certificates; all processes agree on which.
@@ -187,8 +196,7 @@ class Ledger:
             fault: Which checks failed.
         """
         message = f"fails its certificate: {fault}"
-        step = logging_step(trainer)
-        self.history(module).record_failure(completed_epochs(trainer), step, message)
+        self._count(trainer, module, message)
         self.warn_once(
             "certificate",
             f"The Lyapunov spectrum of {module!r} {message}. Don't trust it: `certified` is logged "
