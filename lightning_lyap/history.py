@@ -13,6 +13,7 @@ from lightning_lyap._version import __version__
 from lightning_lyap.estimate import LayeredSpectrum, MeanSpectrum
 from lightning_lyap.plotting import plot_history, plot_spectrum
 from lightning_lyap.saved_history import check_saved
+from lightning_lyap.whole_files import whole_file
 
 ROWS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
 
@@ -187,15 +188,9 @@ class SpectrumHistory:
         """
         target = Path(path)
         target = target if target.suffix == ".npz" else target.with_name(target.name + ".npz")
-        target.parent.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {k: np.asarray(v) for k, v in self.state_dict().items()}
-        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, version=np.asarray(__version__), **arrays)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(target) as partial, partial.open("wb") as file:
+            np.savez(file, version=np.asarray(__version__), **arrays)
         return target
 
     @classmethod

@@ -20,6 +20,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from lightning_lyap.whole_files import whole_file
+
 SETTINGS_FILE = "settings.json"
 FINISHED_FILE = "finished.json"
 LOCK_FILE = "run.lock"
@@ -192,13 +194,7 @@ def _read(path: Path) -> Any:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file of JSON; it appears whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,11 +1,12 @@
 """Tables in files: CSV with a header, read and written whole."""
 
 import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from lightning_lyap.whole_files import whole_file
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -16,16 +17,10 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
         columns: Names in the header.
         rows: Values by column; what a row lacks is left empty.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def set_aside(path: Path) -> None:

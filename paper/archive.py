@@ -5,9 +5,7 @@ are stored as differences along the spectrum, which deflate well. Which exponent
 kept; their standard errors, margins and rounding errors stay behind and read as NaN.
 """
 
-import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from lightning_lyap import SpectrumHistory
 from lightning_lyap.estimate import MeanSpectrum
+from lightning_lyap.whole_files import whole_file
 from paper.records import Record
 
 STEPS = {"exponents": 1e-5, "std": 1e-4}
@@ -42,12 +41,8 @@ def save_records(records: Sequence[Record], path: Path) -> None:
         losses = sorted(record.losses.items())
         index.append({"about": record.about, "histories": list(histories), "losses": losses})
     arrays["index"] = np.asarray(json.dumps(index))
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(buffer.getvalue())
-    partial.replace(path)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_records(paths: Iterable[Path]) -> list[Record]:

@@ -1,12 +1,12 @@
 """What the paper's figures share: panels with letters, legends, PNGs that stay small."""
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_lyap.plotting import render
+from lightning_lyap.whole_files import whole_file
 
 MAX_BYTES = 100_000
 PALETTES = (256, 128, 64, 32)
@@ -60,10 +60,8 @@ def save_small_png(figure: Any, path: Path) -> None:
         buffer = io.BytesIO()
         image.quantize(colors, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
         if buffer.tell() < MAX_BYTES:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-            partial.write_bytes(buffer.getvalue())
-            partial.replace(path)
+            with whole_file(path) as partial:
+                partial.write_bytes(buffer.getvalue())
             return
     raise ValueError(
         f"Expected a picture under {MAX_BYTES} bytes, but got {buffer.tell()} for {path.name} with "

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from pytorch_lightning import LightningModule
 from lightning_lyap import SpectrumHistory
 from lightning_lyap.estimate import SpectrumEstimate
 from lightning_lyap.network_spectra import spectra_of
+from lightning_lyap.whole_files import whole_file
 from paper.networks import Network
 from paper.settings import Settings, digest, fingerprint, in_folder, train_config
 from train import train
@@ -193,10 +193,8 @@ def write_whole(path: Path, text: str) -> None:
         path: The file; its folder is made if it is not there.
         text: The text.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def for_task(settings: Settings, source: str) -> Settings:

@@ -1,6 +1,5 @@
 """What all figures share: axes without pyplot, words, ticks, images and files."""
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from lightning_lyap.whole_files import whole_file
 
 EXPONENT_LABEL = r"exponent $\lambda_i$ (nats per step)"
 INDEX_LABEL = r"index $i$"
@@ -111,10 +112,5 @@ def save_png(image: NDArray[np.uint8], path: Path) -> None:
     """
     from matplotlib.image import imsave
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as partial:
         imsave(partial, image, format="png")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
