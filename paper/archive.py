@@ -2,7 +2,8 @@
 
 Exponents are rounded to 1e-5 nats per step, their standard deviations over sequences to 1e-4; both
 are stored as differences along the spectrum, which deflate well. Which exponents are resolved is
-kept; their standard errors, margins and rounding errors stay behind and read as NaN.
+kept; their standard errors, margins and rounding errors stay behind and read as NaN. What figures
+measured after training is rounded to 1e-5, too; what of it is not finite reads as NaN.
 """
 
 import json
@@ -18,9 +19,12 @@ from torch import Tensor
 from lightning_lyap import SpectrumHistory
 from lightning_lyap.estimate import MeanSpectrum
 from lightning_lyap.whole_files import whole_file
+from paper.measured import Measured
 from paper.records import Record
 
 STEPS = {"exponents": 1e-5, "std": 1e-4}
+MEASURED_STEP = 1e-5
+ROUNDED = "~"  # ends the names of arrays that were rounded
 LOST = np.iinfo(np.int32).min  # for what is not finite: -inf of exponents, NaN of the others
 
 
@@ -38,8 +42,14 @@ def save_records(records: Sequence[Record], path: Path) -> None:
         for label, history in histories.items():
             for name, array in _pack(history).items():
                 arrays[f"{number}.{label}.{name}"] = array
-        losses = sorted(record.losses.items())
-        index.append({"about": record.about, "histories": list(histories), "losses": losses})
+        entry: dict[str, Any] = {"about": record.about, "histories": list(histories)}
+        entry["losses"] = sorted(record.losses.items())
+        entry["measured"] = {name: one.about() for name, one in record.measured.items()}
+        for label, one in record.measured.items():
+            for name, array in one.arrays.items():
+                for key, small in _shorten(name, array).items():
+                    arrays[f"{number}.{label}.{key}"] = small
+        index.append(entry)
     arrays["index"] = np.asarray(json.dumps(index))
     with whole_file(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
@@ -73,7 +83,11 @@ def load_records(paths: Iterable[Path]) -> list[Record]:
             losses = {float(epoch): float(loss) for epoch, loss in entry["losses"]}
             history = histories.pop("training")
             about = entry["about"]
-            records.append(Record(str(about["name"]), about, history, losses, histories))
+            measured = {
+                label: Measured.of(said, _lengthen(arrays, f"{number}.{label}."))
+                for label, said in entry.get("measured", {}).items()
+            }
+            records.append(Record(str(about["name"]), about, history, losses, histories, measured))
     return records
 
 
@@ -134,15 +148,50 @@ def _unpack(arrays: dict[str, NDArray[Any]], prefix: str) -> SpectrumHistory:
     return history
 
 
+def _shorten(name: str, array: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Turn an array of a measurement into a small one.
+
+    Args:
+        name: Its name.
+        array: Numbers; floating-point ones are rounded.
+
+    Returns:
+        The small array by its name, which tells whether it was rounded.
+    """
+    if array.dtype.kind != "f":
+        return {name: array}
+    return {name + ROUNDED: _differences(torch.from_numpy(array), MEASURED_STEP)}
+
+
+def _lengthen(arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Invert `_shorten` for all arrays of a measurement.
+
+    Args:
+        arrays: All arrays of a file.
+        prefix: Of those of this measurement.
+
+    Returns:
+        Arrays by name.
+    """
+    restored = {}
+    for key, array in arrays.items():
+        if key.startswith(prefix):
+            name = key.removeprefix(prefix)
+            rounded = name.endswith(ROUNDED)
+            whole = _sums(array, MEASURED_STEP, np.nan).numpy() if rounded else array
+            restored[name.removesuffix(ROUNDED)] = whole
+    return restored
+
+
 def _differences(values: Tensor, step: float) -> NDArray[np.int64]:
     """Round values and take their differences along the last dimension.
 
     Args:
-        values: ``[E, K]``.
+        values: ``[..., K]``.
         step: What they are rounded to.
 
     Returns:
-        ``[E, K]``, whole numbers of steps.
+        ``[..., K]``, whole numbers of steps.
     """
     array = values.double().numpy()
     finite = np.isfinite(array)
@@ -154,12 +203,12 @@ def _sums(differences: NDArray[np.int64], step: float, lost: float) -> Tensor:
     """Invert `_differences`.
 
     Args:
-        differences: ``[K]``.
+        differences: ``[..., K]``.
         step: What values were rounded to.
         lost: What is not finite.
 
     Returns:
-        ``[K]``, float64.
+        ``[..., K]``, float64.
     """
-    whole = differences.cumsum()
+    whole = differences.cumsum(-1)
     return torch.from_numpy(np.where(whole == LOST, lost, whole * step))

@@ -15,6 +15,8 @@ from paper.archive import load_records
 from paper.claims import Claim, Verdict, save_claims
 from paper.drawing import save_small_png
 from paper.jobs import plan, train_all
+from paper.measured import plain_sizes
+from paper.measuring import Measure, measure_missing
 from paper.networks import Network
 from paper.records import Record, read_folders
 from paper.settings import Settings
@@ -67,11 +69,14 @@ class Figure:
         name: Of its command and files.
         networks: Lists the networks it needs; none for a figure that trains nothing.
         make: Makes it of their records and the settings; a ValueError says what is missing.
+        measure: Measures a trained network, for figures that need more than the spectra of
+            training; its sizes are those of the scale, under the figure's name and the task.
     """
 
     name: str
     networks: Callable[[DictConfig], list[Network]]
     make: Callable[[Sequence[Record], DictConfig], Result]
+    measure: Measure | None = None
 
 
 def run(task: Callable[[DictConfig], None]) -> None:
@@ -105,7 +110,7 @@ def produce(figure: Figure, cfg: DictConfig) -> None:
     """
     networks = figure.networks(cfg)
     if cfg.results is None:
-        records, failures = compute(networks, cfg)
+        records, failures = compute(networks, cfg, [figure])
     else:
         records, failures = choose(load_records(_paths(cfg.results)), networks, cfg), []
     folder = Path(cfg.out).resolve() / figure.name
@@ -120,12 +125,15 @@ def produce(figure: Figure, cfg: DictConfig) -> None:
         sys.exit("\n".join([f"{len(failures)} of {len(networks)} networks failed:", *failures]))
 
 
-def compute(networks: Sequence[Network], cfg: DictConfig) -> tuple[list[Record], list[str]]:
-    """Train what is missing.
+def compute(
+    networks: Sequence[Network], cfg: DictConfig, figures: Sequence[Figure] = ()
+) -> tuple[list[Record], list[str]]:
+    """Train what is missing, then measure what is missing.
 
     Args:
         networks: The networks wanted.
         cfg: Settings of the command.
+        figures: What their own networks are measured for.
 
     Returns:
         What is known of them, as far as they got, and what went wrong with others.
@@ -133,6 +141,12 @@ def compute(networks: Sequence[Network], cfg: DictConfig) -> tuple[list[Record],
     settings = Settings.of(cfg)
     work = plan(networks, settings)
     failures = train_all(work, settings.jobs)
+    for figure in figures:
+        if figure.measure is not None:
+            names = {network.name for network in figure.networks(cfg)}
+            own = [item for item in work if item[0].name in names]
+            sizes = plain_sizes(cfg, figure.name)
+            failures += measure_missing(own, figure.name, figure.measure, sizes)
     records = read_folders(folder_of(*item) for item in work)
     return cut(records, networks), failures
 

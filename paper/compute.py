@@ -7,41 +7,55 @@ figure come first. With ``deadline=SECONDS`` it stops in time and goes on at the
 """
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 from omegaconf import DictConfig
 
-from paper.command import compute, run
+from paper.command import Figure, compute, run
 from paper.networks import Network
 
 
-def networks_of(cfg: DictConfig) -> list[Network]:
-    """List the networks of the figures, each once.
+def figure_of(name: str) -> Figure:
+    """Find a figure.
 
     Args:
-        cfg: Settings of the command.
+        name: Of its command.
 
     Returns:
-        Networks in the order of the figures.
+        The figure.
 
     Raises:
         ValueError: If there is no such figure.
     """
+    try:
+        figure: Figure = import_module(f"paper.{name}").FIGURE
+    except (ModuleNotFoundError, AttributeError):
+        raise ValueError(
+            f"Expected `figures` to be names of figures, such as fig3, but got {name!r}."
+        ) from None
+    return figure
+
+
+def networks_of(figures: Sequence[Figure], cfg: DictConfig) -> list[Network]:
+    """List the networks of the figures, each once.
+
+    Args:
+        figures: The figures.
+        cfg: Settings of the command.
+
+    Returns:
+        Networks in the order of the figures.
+    """
     networks: dict[str, Network] = {}
-    for name in cfg.figures:
-        try:
-            figure = import_module(f"paper.{name}").FIGURE
-        except (ModuleNotFoundError, AttributeError):
-            raise ValueError(
-                f"Expected `figures` to be names of figures, such as fig3, but got {name!r}."
-            ) from None
+    for figure in figures:
         for network in figure.networks(cfg):
             networks.setdefault(network.name, network)
     return list(networks.values())
 
 
 def train_networks(cfg: DictConfig) -> None:
-    """Train them.
+    """Train them, and measure them for the figures that need it.
 
     Args:
         cfg: Settings of the command.
@@ -49,7 +63,8 @@ def train_networks(cfg: DictConfig) -> None:
     Raises:
         SystemExit: If networks failed, after the others are done.
     """
-    _, failures = compute(networks_of(cfg), cfg)
+    figures = [figure_of(name) for name in cfg.figures]
+    _, failures = compute(networks_of(figures, cfg), cfg, figures)
     if failures:
         sys.exit("\n".join([f"{len(failures)} networks failed:", *failures]))
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,10 +111,51 @@ def of_tasks(cfg: DictConfig) -> list[Network]:
         ValueError: If a task is unknown.
     """
     makers = {"charrnn": charrnn_random, "mocap": mocap_by_init}
-    unknown = [task for task in cfg.tasks if task not in makers]
-    if unknown:
-        raise ValueError(f"Expected `tasks` out of {list(makers)}, but got {unknown}.")
+    _check_tasks(cfg.tasks, makers)
     return [network for task in cfg.tasks for network in makers[task](cfg)]
+
+
+def trained(cfg: DictConfig) -> list[Network]:
+    """List the networks of Figs. 2, 5 and 6: one of each task that is asked for.
+
+    They are networks of the other figures, so that no other is trained for these.
+
+    Args:
+        cfg: Settings of the command.
+
+    Returns:
+        Networks, task by task.
+
+    Raises:
+        ValueError: If a task is unknown, or the scale names a network that is none of its task's.
+    """
+    lists = {"charrnn": (charrnn_by_init, charrnn_random), "mocap": (mocap_by_init,)}
+    _check_tasks(cfg.tasks, lists)
+    chosen = []
+    for task in cfg.tasks:
+        found = {network.name: network for make in lists[task] for network in make(cfg)}
+        name = cfg.scale.measured[task]
+        if name not in found:
+            raise ValueError(
+                f"Expected `scale.measured.{task}` to be one of {list(found)}, but got {name!r}."
+            )
+        chosen.append(found[name])
+    return chosen
+
+
+def _check_tasks(tasks: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse tasks that are unknown.
+
+    Args:
+        tasks: Those asked for.
+        known: Those there are.
+
+    Raises:
+        ValueError: If one is unknown.
+    """
+    unknown = [task for task in tasks if task not in known]
+    if unknown:
+        raise ValueError(f"Expected `tasks` out of {list(known)}, but got {unknown}.")
 
 
 def _network(

@@ -12,6 +12,7 @@ from lightning_lyap import SpectrumHistory
 from lightning_lyap.estimate import MeanSpectrum
 from lightning_lyap.losses import Losses, read_losses
 from lightning_lyap.runs import Run
+from paper.measured import Measured, read_all
 from paper.training import NETWORK_FILE
 
 LOSS = "val/loss"
@@ -28,6 +29,7 @@ class Record:
         losses: Its validation losses by epochs completed.
         best: Spectra of its best epoch that were measured after training: ``"hidden"`` (where the
             history lacks that epoch) and ``"full"``.
+        measured: What figures measured on its best epoch, by their names.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Record:
     history: SpectrumHistory
     losses: Losses
     best: dict[str, SpectrumHistory] = field(default_factory=dict)
+    measured: dict[str, Measured] = field(default_factory=dict)
 
     @property
     def task(self) -> str:
@@ -65,7 +68,7 @@ class Record:
     @property
     def best_epoch(self) -> float:
         """Epochs completed at the lowest validation loss; the first of equal ones."""
-        return min(self.losses, key=lambda epoch: (_size(self.losses[epoch]), epoch))
+        return lowest(self.losses)
 
     @property
     def best_loss(self) -> float:
@@ -133,6 +136,18 @@ class Record:
         return Run(self.name, Path(self.name), self.history, self.losses)
 
 
+def lowest(losses: Losses) -> float:
+    """Find the epoch of the lowest loss; the first of equal ones.
+
+    Args:
+        losses: By epochs completed.
+
+    Returns:
+        Epochs completed.
+    """
+    return min(losses, key=lambda epoch: (_size(losses[epoch]), epoch))
+
+
 def _size(loss: float) -> float:
     """Order losses; what is no number comes last."""
     return loss if math.isfinite(loss) else math.inf
@@ -156,7 +171,8 @@ def read_record(folder: Path) -> Record | None:
     about: Any = OmegaConf.to_container(OmegaConf.load(folder / NETWORK_FILE))
     files = sorted((folder / "best").glob("*.npz"))
     best = {file.stem: SpectrumHistory.load(file) for file in files}
-    return Record(str(about["name"]), about, SpectrumHistory.load(spectra), losses, best)
+    history = SpectrumHistory.load(spectra)
+    return Record(str(about["name"]), about, history, losses, best, read_all(folder))
 
 
 def read_folders(folders: Iterable[Path]) -> list[Record]:

@@ -142,7 +142,7 @@ def measure_best(cfg: DictConfig, result: dict[str, Any], folder: Path, full: bo
     """
     best = Path(result["trainer"].checkpoint_callback.best_model_path)
     model = type(result["model"]).load_from_checkpoint(best, map_location="cpu")
-    epoch = int(torch.load(best, map_location="cpu", weights_only=True)["epoch"]) + 1
+    epoch = epochs_of(best)
     model.to(result["trainer"].strategy.root_device)
     batch = result["datamodule"].lyapunov_sequences(cfg.lyapunov.num_sequences, window(cfg))
     (history,) = result["spectra"].histories.values()
@@ -172,13 +172,39 @@ def save_one(
         epoch: Epochs it was trained.
         changed: Settings that differ from those during training.
     """
-    names = ("warmup_steps", "orthonormalize_every", "state", "layers")
-    chosen = {name: cfg.lyapunov[name] for name in names} | changed
-    estimate: SpectrumEstimate
-    ((module, estimate),) = spectra_of(model, batch, num_exponents=None, **chosen).items()
+    chosen = measured_by(cfg) | changed
+    module, estimate = estimate_of(model, batch, chosen)
     history = SpectrumHistory(chosen | {"module": module})
     history.append(epoch, epoch, estimate, 0.0)
     history.save(path)
+
+
+def measured_by(cfg: DictConfig) -> dict[str, Any]:
+    """Return how spectra are measured during training, as settings of the estimator."""
+    names = ("warmup_steps", "orthonormalize_every", "state", "layers")
+    return {name: cfg.lyapunov[name] for name in names}
+
+
+def estimate_of(
+    model: LightningModule, batch: Any, settings: dict[str, Any]
+) -> tuple[str, SpectrumEstimate]:
+    """Estimate all exponents of the one recurrent module of a network.
+
+    Args:
+        model: The network.
+        batch: Sequences that it takes.
+        settings: Of the estimator.
+
+    Returns:
+        Name of the module, and the estimate.
+    """
+    ((module, estimate),) = spectra_of(model, batch, num_exponents=None, **settings).items()
+    return module, estimate
+
+
+def epochs_of(checkpoint: Path) -> int:
+    """Return the epochs that the network of a checkpoint was trained."""
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
 
 
 def window(cfg: DictConfig) -> int:

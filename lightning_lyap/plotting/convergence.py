@@ -18,7 +18,12 @@ from lightning_lyap.plotting.canvas import (
 
 
 def plot_convergence(
-    running: Tensor, steps: Tensor, *, title: str | None = None, ax: Any = None
+    running: Tensor,
+    steps: Tensor,
+    *,
+    title: str | None = None,
+    ax: Any = None,
+    colorbar: bool = True,
 ) -> tuple[Any, Any]:
     """Draw the estimate of every exponent against the number of steps it was taken over.
 
@@ -27,6 +32,7 @@ def plot_convergence(
         steps: Steps after which each row holds, ``[M]``.
         title: Title or None.
         ax: Axes to draw into, or None.
+        colorbar: Whether to add the scale of the indices; beside several axes one may do.
 
     Returns:
         Figure and axes.
@@ -52,7 +58,7 @@ def plot_convergence(
     for index in shown:
         color = scale.to_rgba(index + 1)
         ax.plot(time, values[:, index], color=color, linewidth=0.9, marker=marker, markersize=3)
-    if count > 1:
+    if colorbar and count > 1:
         bar = figure.colorbar(scale, ax=ax, label=INDEX_LABEL)
         index_ticks(bar.ax.yaxis, count)
         bar.ax.invert_yaxis()
