@@ -319,7 +319,7 @@ def auto(found: Intervals) -> Finding:
     own, plain = largest(found, -1), largest(found, 0)
     count, known = (found.known & found.resolved[-1]).sum(), found.known.sum()
     return Finding(
-        "Beyond Fig. 6",
+        "Beyond",
         f"{TASK_NAMES[found.task]}: with orthonormalize_every=auto there is no plateau.",
         f"largest difference to the truth of a resolved exponent {own:.2g} ({count} of {known} are "
         f"resolved; T_ON = 1 in the same precision: {plain:.2g}), with "
@@ -344,7 +344,7 @@ def marked(found: Intervals) -> Finding:
     part = 1 - missed.sum() / off.sum() if off.any() else np.nan
     worst = np.where(found.resolved[:-1] & found.known, found.differences[:-1], 0.0).max()
     return Finding(
-        "Beyond Fig. 6",
+        "Beyond",
         f"{TASK_NAMES[found.task]}: `resolved` marks the plateau.",
         f"{off.sum() - missed.sum()} of {off.sum()} exponents that are off are marked as "
         f"unresolved (all intervals together), and {alarms.sum()} of {right.sum()} that are "

@@ -266,6 +266,11 @@ def test_convergence_of_one_row_can_be_seen() -> None:
     assert (render(figure) != before).any()
 
 
+def test_convergence_leaves_the_colorbar_out_when_told() -> None:
+    figure, _ = plot_convergence(torch.randn(3, 4), STEPS, colorbar=False)
+    assert len(figure.axes) == 1
+
+
 def test_convergence_of_one_exponent_has_no_colorbar() -> None:
     figure, _ = plot_convergence(torch.randn(3, 1), STEPS)
     assert len(figure.axes) == 1

@@ -21,7 +21,7 @@ def test_the_command_runs_to_its_end(commands: Commands) -> None:
     assert float(rows[0]["time_ratio"]) == 1.0
     assert (done.folder / "fig6.png").stat().st_size < 100_000
     claims = json.loads((done.folder / "claims.json").read_text())
-    items = ["Fig. 6a", "Fig. 6b", "Beyond Fig. 6", "Beyond Fig. 6", "Appendix C"]
+    items = ["Fig. 6a", "Fig. 6b", "Beyond", "Beyond", "Appendix C"]
     assert [claim["item"] for claim in claims] == items * 2
     again = commands.run(FIGURE)
     assert "fig6 was measured after epoch" in again.said
@@ -74,6 +74,10 @@ def test_what_is_no_plateau(first: tuple[int, int], slope: float, verdict: str) 
 )
 def test_the_first_half_is_judged_by_itself(first: tuple[int, int], verdict: str) -> None:
     assert head(made_up(*first)).agree == verdict
+
+
+def test_differences_of_the_second_half_are_not_those_of_the_first() -> None:
+    assert "by T_ON: 2: 0, 5: 0;" in head(made_up(30, 25)).result
 
 
 def test_the_automatic_interval_keeps_what_it_promises() -> None:
