@@ -32,7 +32,7 @@ from paper.command import Figure, Finding, Result, main
 from paper.drawing import TASK_NAMES, letter, new_figure
 from paper.fig3 import FLOAT, interval
 from paper.measured import Arrays, Measured
-from paper.measuring import Trained, require, running
+from paper.measuring import Trained, measured_for, running
 from paper.networks import trained
 from paper.records import Record
 
@@ -147,7 +147,7 @@ def make(records: Sequence[Record], cfg: DictConfig) -> Result:
     Raises:
         ValueError: If a network was not measured.
     """
-    settlings = [Settling.of(r.task, require(r, FIGURE.name, cfg)) for r in records]
+    settlings = [Settling.of(*one) for one in measured_for(FIGURE.name, records, cfg)]
     rows = [row for settling in settlings for row in table(settling)]
     return Result(draw(settlings), rows, [f for s in settlings for f in findings(s)])
 

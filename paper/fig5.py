@@ -30,7 +30,7 @@ from paper.command import Figure, Finding, Result, main
 from paper.drawing import TASK_NAMES, letter, new_figure
 from paper.fig3 import FLOAT, interval
 from paper.measured import Arrays, Measured
-from paper.measuring import Trained, require, running
+from paper.measuring import Trained, measured_for, running
 from paper.networks import trained
 from paper.records import Record
 
@@ -133,7 +133,7 @@ def make(records: Sequence[Record], cfg: DictConfig) -> Result:
     Raises:
         ValueError: If a network was not measured.
     """
-    found = [Warmups.of(r.task, require(r, FIGURE.name, cfg)) for r in records]
+    found = [Warmups.of(*one) for one in measured_for(FIGURE.name, records, cfg)]
     rows = [row for warmups in found for row in table(warmups)]
     return Result(draw(found), rows, [f for warmups in found for f in findings(warmups)])
 

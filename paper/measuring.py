@@ -221,6 +221,30 @@ def running(estimate: SpectrumEstimate) -> Tensor:
     return stretches.cpu().cumsum(0) / estimate.block_ends.cpu()[:, None, None]
 
 
+def measured_for(
+    name: str, records: Sequence[Record], cfg: DictConfig
+) -> list[tuple[str, Measured]]:
+    """Return what a figure measured on all its networks; see `require`.
+
+    Args:
+        name: Of the figure.
+        records: The networks.
+        cfg: Settings of the command.
+
+    Returns:
+        Task and numbers of each.
+
+    Raises:
+        ValueError: If there is no network, or one was not measured.
+    """
+    if not records:
+        raise ValueError(
+            f"Expected networks that were trained and measured for {name}, but got none. Call "
+            "again without a deadline, or with a later one."
+        )
+    return [(record.task, require(record, name, cfg)) for record in records]
+
+
 def require(record: Record, name: str, cfg: DictConfig) -> Measured:
     """Return what a figure measured on a network, and nothing else that may be there.
 

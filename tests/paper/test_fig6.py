@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lightning_lyap.tables import read_table
-from paper.fig6 import FIGURE, Intervals, auto, faster, findings, head, marked, plateau
+from paper.fig6 import FIGURE, auto, faster, findings, head, marked, plateau
+from paper.intervals import Intervals
 from tests.paper.conftest import Commands
 
 K = 40

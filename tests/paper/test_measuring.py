@@ -202,3 +202,9 @@ def test_a_queue_trains_and_measures(commands: Commands, tmp_path: Path) -> None
     assert lines[0].startswith("charrnn-p0.04: trained for")
     again = commands.run(fig2.FIGURE, "tasks=[charrnn]", out=tmp_path).said
     assert "charrnn-p0.04: fig2 was measured after epoch 3" in again
+
+
+def test_no_network_in_time_is_said(commands: Commands, tmp_path: Path) -> None:
+    done = commands.run(fig2.FIGURE, "deadline=0", out=tmp_path)
+    assert "Not drawn yet: Expected networks that were trained and measured for fig2" in done.said
+    assert not (done.folder / "fig2.png").exists()
