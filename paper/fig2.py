@@ -5,7 +5,8 @@ task (``measured`` of the scale), by Algorithm 1 in the network's own precision.
 function of T, mean over sequences that go on beyond 100 steps; (b) the spectrum of ten sequences of
 100 steps. Held-out recordings of CMU Mocap are too short for more than two sequences of 300 frames.
 
-What decides, fixed before the results were known; only resolved, finite exponents take part:
+What decides, fixed before results at scale=paper were known; only resolved, finite exponents take
+part:
 
 - changing very little: over the last 10 of the first 100 steps an exponent moves by no more than
   1 % of itself, or 0.01 nats per step;

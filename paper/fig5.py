@@ -6,12 +6,12 @@ into the same steps of the same sequences: sequences are as long as the longest 
 steps, and shorter warm-ups begin later, from state zero and the identity. So curves differ by the
 warm-up alone, not by the input. Of CMU Mocap there are but two such sequences.
 
-What decides, fixed before the results were known. The early change of a sequence is the root mean
-square over the first 20 iterations and the resolved, finite exponents of the difference to the
-final estimate. "Much smaller" is less than half: yes if the 95 % interval over sequences of the
-ratio, without warm-up over with it (a t interval of the logarithms), lies above 2, no if it lies
-below and so does the ratio for the mean over sequences, which is drawn and fluctuates less, else
-undecided.
+What decides, fixed before results at scale=paper were known. The early change of a sequence is the
+root mean square over the first 20 iterations and the resolved, finite exponents of the difference
+to the final estimate. "Much smaller" is less than half: yes if the 95 % interval over sequences of
+the ratio, without warm-up over with it (a t interval of the logarithms), lies above 2, no if it
+lies below and so does the ratio for the mean over sequences, which is drawn and fluctuates less,
+else undecided.
 """
 
 import math

@@ -6,9 +6,9 @@ task (``measured`` of the scale). Intervals T_ON as in the paper, in the network
 Exponents that the estimator marks as unresolved are drawn dotted: the paper draws them, too. Times
 are of whole estimates, one of each interval in turn in every round.
 
-What decides, fixed before the results were known; only exponents whose truth is resolved and finite
-take part. An exponent is off if it differs from the truth by more than 1 % of it and 0.01 nats per
-step.
+What decides, fixed before results at scale=paper were known; only exponents whose truth is resolved
+and finite take part. An exponent is off if it differs from the truth by more than 1 % of it and
+0.01 nats per step.
 
 - The spectrum flattens beyond an index: where an interval beyond 1 has exponents that are off, the
   estimates from the first of them to the end span less than half of what the truth spans there,
