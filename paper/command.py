@@ -23,6 +23,7 @@ from paper.settings import Settings
 from paper.training import folder_of, write_whole
 
 CONF = str(Path(__file__).resolve().parent / "conf")
+SETTINGS_FILE = "settings.yaml"
 # Where and how fast, not what: left out of the command in docs/REPRODUCTION.md.
 PRIVATE = ("out", "results", "data_dir", "jobs", "deadline", "accelerator", "hydra", "full")
 
@@ -114,7 +115,7 @@ def produce(figure: Figure, cfg: DictConfig) -> None:
     else:
         records, failures = choose(load_records(_paths(cfg.results)), networks, cfg), []
     folder = Path(cfg.out).resolve() / figure.name
-    write_whole(folder / "settings.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    write_whole(folder / SETTINGS_FILE, OmegaConf.to_yaml(cfg, resolve=True))
     try:
         write(figure.make(records, cfg), folder, figure.name, records)
     except ValueError as error:

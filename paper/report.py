@@ -1,17 +1,18 @@
 """Writes docs/REPRODUCTION.md of what was run: `python -m paper.report reports=[FOLDER,FOLDER]`.
 
 Each folder is what commands were given as ``out``. The figures are copied to ``figures/`` beside
-the page. Nothing is in it that no command has written.
+the page, under the name of their scale, too, if they were drawn at several. Nothing is in it that
+no command has written.
 """
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from paper.claims import FILE, Claim, read_claims
-from paper.command import run
+from paper.command import SETTINGS_FILE, run
 from paper.training import write_whole
 
 ORDER = ("Fig. 1", "Fig. 2", "Fig. 3", "Fig. 4", "Fig. 5", "Fig. 6", "Fig. 7", "Table 1", "Section")
@@ -38,7 +39,8 @@ def report(cfg: DictConfig) -> None:
     folders = [Path(folder).resolve() for folder in cfg.reports] or [Path(cfg.out).resolve()]
     files = find_claims(folders)
     claims = [claim for file in files for claim in read_claims(file)]
-    pictures = copy_figures((file.parent for file in files), page.parent / "figures" / "paper")
+    titles = title_figures([file.parent for file in files])
+    pictures = copy_figures(titles, page.parent / "figures" / "paper")
     write_whole(page, document(claims, [picture.relative_to(page.parent) for picture in pictures]))
     print(f"{page}: {len(claims)} claims, {len(pictures)} figures")
 
@@ -54,7 +56,6 @@ def find_claims(folders: Sequence[Path]) -> list[Path]:
 
     Raises:
         FileNotFoundError: If there are none in a folder.
-        ValueError: If two folders have the same figure.
     """
     files = []
     for folder in folders:
@@ -65,31 +66,52 @@ def find_claims(folders: Sequence[Path]) -> list[Path]:
                 "out=FOLDER` first, say."
             )
         files += found
-    names = [file.parent.name for file in files]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(
-            f"Expected each figure in one folder of `reports`, but got {twice} in several. Draw it "
-            "from both by `results=[FILE,FILE]`, or name fewer folders."
-        )
     return files
 
 
-def copy_figures(folders: Iterable[Path], target: Path) -> list[Path]:
-    """Copy the pictures beside the page.
+def title_figures(folders: Sequence[Path]) -> dict[str, Path]:
+    """Name figures as their commands, with the scale of those that were drawn at several.
 
     Args:
         folders: Of the figures.
+
+    Returns:
+        Folders by title.
+
+    Raises:
+        ValueError: If a figure was drawn twice at the same scale.
+    """
+    names = [folder.name for folder in folders]
+    titles: dict[str, Path] = {}
+    for folder in folders:
+        title = folder.name
+        if names.count(title) > 1:
+            title = f"{title}-{OmegaConf.load(folder / SETTINGS_FILE).scale.name}"
+        if title in titles:
+            raise ValueError(
+                f"Expected each figure once at each scale in `reports`, but got {title!r} in "
+                f"{titles[title].parent} and {folder.parent}. Draw it from both by "
+                "`results=[FILE,FILE]`, or name fewer folders."
+            )
+        titles[title] = folder
+    return titles
+
+
+def copy_figures(titles: Mapping[str, Path], target: Path) -> list[Path]:
+    """Copy the pictures beside the page.
+
+    Args:
+        titles: Folders of the figures by title.
         target: Folder of the copies.
 
     Returns:
-        The copies.
+        The copies, in order of their names.
     """
     copies = []
-    for folder in folders:
-        for picture in sorted(folder.glob("*.png")):
-            target.mkdir(parents=True, exist_ok=True)
-            copies.append(Path(shutil.copyfile(picture, target / picture.name)))
+    for title, folder in sorted(titles.items()):
+        picture = folder / f"{folder.name}.png"
+        target.mkdir(parents=True, exist_ok=True)
+        copies.append(Path(shutil.copyfile(picture, target / f"{title}.png")))
     return copies
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from lightning_lyap.tables import read_table
 from paper import collect, compute, fig3, fig4, fig7, hidden_full, readout, report
-from paper.command import Figure
+from paper.claims import Claim, save_claims
+from paper.command import SETTINGS_FILE, Figure
 from tests.paper.conftest import Commands
 
 ITEMS: dict[str, tuple[Figure, list[str]]] = {
@@ -135,6 +136,37 @@ def test_the_page_holds_what_commands_have_written_and_nothing_else(
     assert all("`python -m paper." in line for line in lines[2:])
     assert (page.parent / "figures" / "paper" / "fig3.png").is_file()
     assert "![fig3](figures/paper/fig3.png)" in page.read_text()
+
+
+def _leave_figure(folder: Path, scale: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "fig9.png").write_text(scale)
+    (folder / SETTINGS_FILE).write_text(f"scale: {{name: {scale}}}")
+    save_claims([Claim("Fig. 9", "words", "numbers", "yes", scale, "python -m paper.x")], folder)
+
+
+def test_a_figure_drawn_at_two_scales_is_shown_twice(commands: Commands, tmp_path: Path) -> None:
+    for number, scale in enumerate(("small", "paper")):
+        _leave_figure(tmp_path / str(number) / "fig9", scale)
+    page = tmp_path / "PAGE.md"
+    folders = f"[{tmp_path}/0,{tmp_path}/1]"
+    commands.call("report", report.report, f"reports={folders}", f"document={page}")
+    shown = [line for line in page.read_text().splitlines() if line.startswith("!")]
+    assert shown == [f"![fig9-{s}](figures/paper/fig9-{s}.png)" for s in ("paper", "small")]
+    for scale in ("small", "paper"):
+        assert (tmp_path / "figures" / "paper" / f"fig9-{scale}.png").read_text() == scale
+
+
+def test_a_figure_drawn_twice_at_a_scale_is_refused(
+    commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        _leave_figure(tmp_path / str(number) / "fig9", "small")
+    folders = f"reports=[{tmp_path}/0,{tmp_path}/1]"
+    with pytest.raises(SystemExit):
+        commands.call("report", report.report, folders, f"document={tmp_path}/PAGE.md")
+    assert "'fig9-small'" in capsys.readouterr().err
+    assert not (tmp_path / "PAGE.md").exists()
 
 
 def test_a_page_of_nothing_is_refused(
