@@ -37,6 +37,11 @@ class UncoupledLayers:
         return len(self.stack.layers)
 
     @property
+    def runs_in_threads(self) -> bool:
+        """True: a step reads weights and writes nothing but its results."""
+        return True
+
+    @property
     def tangent_size(self) -> int:
         """N, summed over the layers."""
         return self.stack.tangent_size
