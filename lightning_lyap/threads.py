@@ -105,17 +105,30 @@ def run_side_by_side(
         if stop.is_set():
             raise _StoppedError
 
+    def first(done: int) -> None:
+        heed(done)
+        if report is not None:
+            report(done)
+
     def work(call: Callable[[Report | None], None]) -> None:
-        with single_threaded(), torch.no_grad():
-            call(heed)
+        try:
+            with single_threaded(), torch.no_grad():
+                call(heed)
+        except BaseException:
+            stop.set()
+            raise
 
     with ThreadPoolExecutor(max(1, len(calls) - 1)) as pool:
         futures = [pool.submit(work, call) for call in calls[1:]]
         try:
             with single_threaded():
-                calls[0](report)
-            for future in futures:
-                future.result()
+                calls[0](first)
+        except _StoppedError:
+            pass  # one of the others has failed, and says so below
         except BaseException:
             stop.set()
             raise
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in errors:
+        if not isinstance(error, _StoppedError):
+            raise error

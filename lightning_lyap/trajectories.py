@@ -85,6 +85,11 @@ class Trajectories:
         return dense(self._basis)
 
     @property
+    def shape(self) -> torch.Size:
+        """Shape of the basis, ``[B, N, k]``."""
+        return self._basis.shape
+
+    @property
     def num_steps(self) -> int:
         """Steps of the longest sequence, warm-up included."""
         return int(self._ends.max())
