@@ -22,20 +22,56 @@ class Reflectors:
         signs: Of the columns, 1 or -1, ``[B, N]``.
         order: Rows of Q in the order in which the reflectors act on them, ``[B, N]``; None where
             that is their own.
+        blocks: M, the number of bases that are on top of each other in each of ``B / M`` tangent
+            spaces; see `dynamics.base.num_blocks`.
     """
 
     def __init__(
-        self, factors: Tensor, scales: Tensor, signs: Tensor, order: Tensor | None = None
+        self,
+        factors: Tensor,
+        scales: Tensor,
+        signs: Tensor,
+        order: Tensor | None = None,
+        blocks: int = 1,
     ) -> None:
         self._factors = factors
         self._scales = scales
         self._signs = signs
         self._order = order
+        self._blocks = blocks
 
     @property
     def shape(self) -> torch.Size:
-        """Shape of the basis, ``[B, N, N]``."""
-        return self._factors.shape
+        """Shape of the bases, ``[B / M, M N, N]``."""
+        batch_size, size, count = self._factors.shape
+        return torch.Size([batch_size // self._blocks, self._blocks * size, count])
+
+    def stacked(self, blocks: int) -> "Reflectors":
+        """Return the same bases, some on top of each other.
+
+        Args:
+            blocks: M.
+
+        Returns:
+            ``[B / M, M N, N]``.
+        """
+        return Reflectors(self._factors, self._scales, self._signs, self._order, blocks)
+
+    def chunk(self, chunks: int, dim: int) -> "list[Reflectors]":
+        """Take bases that are on top of each other apart, as `torch.chunk` does.
+
+        Args:
+            chunks: M.
+            dim: -2.
+
+        Returns:
+            Bases ``[B / M, N, N]``.
+        """
+        parts: list[list[Tensor | None]] = [
+            [None] * chunks if part is None else [part[k::chunks] for k in range(chunks)]
+            for part in (self._factors, self._scales, self._signs, self._order)
+        ]
+        return [Reflectors(*block) for block in zip(*parts, strict=True)]
 
     def applied_to(self, columns: Tensor) -> Tensor:
         """Compute ``M Q``.
@@ -63,12 +99,13 @@ class Reflectors:
         return torch.ormqr(self._factors, self._scales, rows, left=False)
 
     def dense(self) -> Tensor:
-        """Write the basis out, ``[B, N, N]``, column-major."""
+        """Write the bases out, ``[B / M, M N, N]``; a single one column-major."""
         basis = torch.linalg.householder_product(self._factors, self._scales)
         if self._order is not None:
             rows = self._order.unsqueeze(1).expand_as(basis)
             basis = torch.empty_like(basis.mT).scatter_(-1, rows, basis.mT).mT
-        return basis * self._signs.unsqueeze(-2)
+        basis = basis * self._signs.unsqueeze(-2)
+        return basis if self._blocks == 1 else basis.reshape(self.shape)
 
 
 Basis: TypeAlias = Tensor | Reflectors
@@ -86,16 +123,17 @@ def dense(basis: Basis) -> Tensor:
     return basis.dense() if isinstance(basis, Reflectors) else basis
 
 
-def pays_for(basis: Tensor) -> bool:
-    """Tell whether a basis is better kept as reflectors: a large complete one, on the CPU.
+def pays_for(basis: Tensor, blocks: int = 1) -> bool:
+    """Tell whether bases are better kept as reflectors: large complete ones, on the CPU.
 
     Args:
         basis: ``[B, N, K]``.
+        blocks: How many are on top of each other.
 
     Returns:
-        Whether it is.
+        Whether they are.
     """
-    size, count = basis.shape[1:]
+    size, count = basis.shape[1] // blocks, basis.shape[2]
     return basis.device.type == "cpu" and size == count >= SMALLEST
 
 

@@ -14,7 +14,7 @@ from lightning_lyap.householder import reflector_qr
 from lightning_lyap.interval import Schedule
 from lightning_lyap.orthonormal import Cascade, Orthonormalization, orthonormalize, pays_on
 from lightning_lyap.reflectors import Basis, dense, pays_for
-from lightning_lyap.rounding import Factorization
+from lightning_lyap.rounding import CompactOrthonormalization, Factorization
 from lightning_lyap.upload import upload
 
 Progress = Callable[[int, int], None]
@@ -75,7 +75,7 @@ class Trajectories:
         self.redone = 0
         self.inspector = Inspector(system)
         self._cascade = Cascade() if pays_on(basis.device) else None
-        self._compact = takes_reflectors(system) and pays_for(basis)
+        self._compact = takes_reflectors(system) and pays_for(basis, num_blocks(system))
         # Rows of the sequences that were running last, and their number.
         self._rows, self._num_rows = upload(torch.arange(0, device="cpu"), basis.device), 0
 
@@ -167,7 +167,7 @@ class Trajectories:
         """
         basis = self.basis if moved is None else self.basis[moved]
         if self._compact and moved is None:
-            compact = reflector_qr(basis)
+            compact = factorize_compactly(self.system, basis)
             if compact is not None:
                 return compact
         if self._cascade is None:
@@ -294,6 +294,26 @@ def factorize(
     return Orthonormalization(
         result.basis.reshape(batch_size, size, columns),
         *(part.reshape(batch_size, count * columns) for part in result[1:]),
+    )
+
+
+def factorize_compactly(system: Dynamics, basis: Tensor) -> CompactOrthonormalization | None:
+    """Orthonormalize as `factorize` does, and keep the bases as reflectors.
+
+    Args:
+        system: The dynamics.
+        basis: ``[B, N, k]``, a complete basis of each block.
+
+    Returns:
+        Fields as those of `factorize`; None if a column is lost.
+    """
+    count, size = num_blocks(system), basis.shape[2]
+    result = reflector_qr(basis.reshape(-1, size, size))
+    if result is None or count == 1:
+        return result
+    return CompactOrthonormalization(
+        result.basis.stacked(count),
+        *(part.reshape(len(basis), -1) for part in result[1:]),
     )
 
 

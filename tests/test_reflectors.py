@@ -76,6 +76,16 @@ def test_a_chain_of_products_and_factorizations_keeps_the_signs(kind: str) -> No
     assert_near(dense(compact), written, 1e-9)
 
 
+def test_bases_on_top_of_each_other(kind: str) -> None:
+    bases = _factor(KINDS[kind](torch.float64))
+    both = bases.stacked(2)
+    assert both.shape == (2, 14, 7)
+    alone = bases.dense()
+    assert torch.equal(both.dense(), torch.cat([alone[::2], alone[1::2]], dim=1))
+    for k, part in enumerate(both.chunk(2, dim=-2)):
+        assert torch.equal(part.dense(), alone[k::2])
+
+
 def test_a_lost_column_is_left_to_householder() -> None:
     basis = torch.eye(3).repeat(2, 1, 1)
     basis[1, :, 1] = 0
@@ -135,20 +145,23 @@ SETTINGS: dict[str, dict[str, object]] = {
     "auto": {"orthonormalize_every": "auto"},
     "warm-up": {"warmup_steps": 4, "orthonormalize_every": 3},
     "lengths": {"lengths": [13, 9, 13]},
+    "union": {"layers": "union"},
 }
 
 
-def _network(name: str) -> nn.RNNBase:
+def _network(name: str, num_layers: int) -> nn.RNNBase:
     kinds = {"tanh": nn.RNN, "GRU": nn.GRU, "LSTM": nn.LSTM, "projected": nn.LSTM}
     more = {"proj_size": 5} if name == "projected" else {}
-    network: nn.RNNBase = kinds[name](2, 6, batch_first=True, dtype=torch.float64, **more)
+    more |= {"num_layers": num_layers, "batch_first": True}
+    network: nn.RNNBase = kinds[name](2, 6, dtype=torch.float64, **more)
     return network
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("name", ["tanh", "GRU", "LSTM", "projected"])
 def test_spectra_are_the_same(name: str, settings: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, inputs = _network(name), torch.randn(3, 13, 2, dtype=torch.float64)
+    network = _network(name, num_layers=3 if settings == "union" else 1)
+    inputs = torch.randn(3, 13, 2, dtype=torch.float64)
     given: dict[str, object] = {"keep_log_stretches": True} | SETTINGS[settings]
     if "LSTM" in name or name == "projected":
         given["state"] = "hidden"
@@ -186,6 +199,8 @@ def test_large_complete_bases_of_single_layers_are_kept_so(
     assert pays_for(torch.empty(2, 128, 128))
     assert not pays_for(torch.empty(2, 128, 127))
     assert not pays_for(torch.empty(2, 127, 127))
+    assert pays_for(torch.empty(2, 256, 128), blocks=2)
+    assert not pays_for(torch.empty(2, 128, 64), blocks=2)
     assert not pays_for(torch.empty(2, 128, 128, device="meta"))
     takes = {
         "GRU": from_torch_module(nn.GRU(1, 3)),
