@@ -47,6 +47,8 @@ def householder_qr(basis: Tensor) -> Orthonormalization:
         Cox and Higham (1998), Stability of Householder QR factorization for weighted least squares
         problems.
     """
+    if basis.shape[-1] == 1:
+        return _normalize(basis)
     sizes, graded, order = order_of_rows(basis)
     if order is not None:
         sizes = sizes.gather(-1, order)
@@ -72,6 +74,30 @@ def householder_qr(basis: Tensor) -> Orthonormalization:
         stretch.double().log(),
         (stretch > MARGIN * error) & (bound < 1),
         bound,
+    )
+
+
+def _normalize(vector: Tensor) -> Orthonormalization:
+    """Factor a single column: a vector and its length.
+
+    Args:
+        vector: ``[B, N, 1]``.
+
+    Returns:
+        See `orthonormalize`.
+    """
+    # In units of the largest entry: squares would overflow above 1e19 and vanish below 1e-19.
+    unit = vector.abs().amax(-2, keepdim=True)
+    lost = unit == 0
+    scaled = torch.where(lost, torch.eye(vector.shape[1], 1).to(vector), vector / unit)
+    length = torch.linalg.vector_norm(scaled, dim=-2, keepdim=True)
+    log_stretch = (length.double().log() + unit.double().log()).squeeze(-1)
+    bound = torch.full_like(log_stretch, SAFETY * torch.finfo(vector.dtype).eps)
+    return Orthonormalization(
+        scaled / length,
+        log_stretch,
+        log_stretch.isfinite(),
+        bound.masked_fill(lost.squeeze(-1), 0.0),
     )
 
 

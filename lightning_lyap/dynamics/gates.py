@@ -119,8 +119,10 @@ def mix_matrix_free(weight: Tensor, coefficients: Tensor, tangent: Tensor) -> Te
     Returns:
         ``[B, H, K]``, column-major.
     """
-    num_gates, size, _ = weight.shape
-    products = (tangent.mT @ weight.flatten(0, 1).mT).unflatten(-1, (num_gates, size))
+    num_gates, size, inputs = weight.shape
+    # One product for all sequences: batched, each of them would read all weights.
+    products = tangent.mT.reshape(-1, inputs) @ weight.flatten(0, 1).mT
+    products = products.view(len(tangent), -1, num_gates, size)
     mixed = products[:, :, 0] * coefficients[:, None, 0]
     for gate in range(1, num_gates):
         mixed.addcmul_(products[:, :, gate], coefficients[:, None, gate])
