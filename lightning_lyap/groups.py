@@ -15,9 +15,9 @@ from lightning_lyap.trajectories import Trajectories
 
 # Sequences of the first group; every further group is as large as all before it.
 FIRST_GROUP = 16
-# Entries of a basis from which its own thread is worth the time threads wait for Python's lock;
-# smaller ones gain nothing from the threads of products and factorizations, either.
-LARGE = 128 * 128
+# Entries of a basis from which a thread of its own is worth the time threads wait for Python's
+# lock, and size of the tangent space below which threads within products save nothing.
+LARGE, SMALL = 128 * 128, 256
 
 
 def groups(batch_size: int, target_stderr: float | None) -> list[slice]:
@@ -118,7 +118,8 @@ class Group:
         """
         longest = self.longest
         if len(self.shares) == 1:
-            alone = longest.sums.device.type == "cpu" and not is_large(longest.shape)
+            on_cpu = longest.sums.device.type == "cpu"
+            alone = on_cpu and longest.shape[1] < SMALL and not is_large(longest.shape)
             with single_threaded() if alone else nullcontext():
                 longest.go(self._drives[0], until, report)
             return

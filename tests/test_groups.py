@@ -1,5 +1,7 @@
 """Shares of the sequences side by side give what one group gives."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -81,6 +83,23 @@ def test_who_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sensible_shares(torchs, small, decides=False) == 1
     assert sensible_shares(own, large, decides=False) == 1
     assert sensible_shares(torchs, large.to("meta"), decides=False) == 1
+
+
+@pytest.mark.parametrize(("size", "count", "alone"), [(3, 3, True), (4, 2, False), (2, 2, True)])
+def test_small_systems_run_on_one_thread(
+    size: int, count: int, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "SMALL", 4)
+    entered: list[int] = []
+
+    @contextmanager
+    def single_threaded() -> Iterator[None]:
+        entered.append(1)
+        yield
+
+    monkeypatch.setattr(groups, "single_threaded", single_threaded)
+    lyapunov_spectrum(nn.RNN(1, size), torch.randn(2, 5, 1), num_exponents=count)
+    assert bool(entered) == alone
 
 
 def test_a_failing_share_fails_the_estimate(split: Any, monkeypatch: pytest.MonkeyPatch) -> None:
