@@ -20,26 +20,30 @@ FIRST_GROUP = 16
 LARGE, SMALL = 128 * 128, 256
 
 
-def groups(batch_size: int, target_stderr: float | None) -> list[slice]:
+def groups(batch_size: int, target_stderr: float | None, most: int | None = None) -> list[slice]:
     """Split the sequences into groups that are run one after the other.
 
     Args:
         batch_size: B.
-        target_stderr: What to reach; None runs all sequences at once.
+        target_stderr: What to reach; None runs all sequences at once, if they fit.
+        most: Sequences of a group at most; None for any number.
 
     Returns:
-        The groups' rows: 16 sequences, then 16, 32, 64 and so on.
+        The groups' rows: with a target 16 sequences, then 16, 32, 64 and so on.
 
     Example:
         >>> [(rows.start, rows.stop) for rows in groups(40, 0.01)]
         [(0, 16), (16, 32), (32, 40)]
     """
-    if target_stderr is None:
-        return [slice(0, batch_size)]
-    ends = [0]
-    while ends[-1] < batch_size:
-        ends.append(min(max(FIRST_GROUP, 2 * ends[-1]), batch_size))
-    return [slice(start, stop) for start, stop in pairwise(ends)]
+    ends = [0, batch_size]
+    if target_stderr is not None:
+        ends = [0]
+        while ends[-1] < batch_size:
+            ends.append(min(max(FIRST_GROUP, 2 * ends[-1]), batch_size))
+    whole = [slice(start, stop) for start, stop in pairwise(ends)]
+    if most is None:
+        return whole
+    return [part for rows in whole for part in shares(rows, -(-(rows.stop - rows.start) // most))]
 
 
 def shares(rows: slice, count: int) -> list[slice]:

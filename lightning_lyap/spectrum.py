@@ -19,6 +19,7 @@ from lightning_lyap.extension import run_to_target
 from lightning_lyap.forward import FORWARD_STEPS, difference_check, forward_check
 from lightning_lyap.groups import Group, groups, sensible_shares, shares
 from lightning_lyap.interval import AutoInterval, FixedInterval, Interval, Schedule
+from lightning_lyap.memory import sequences_that_fit
 from lightning_lyap.orthonormal import random_orthonormal_basis
 from lightning_lyap.tensor_checks import check_basis, check_inputs, check_weights
 from lightning_lyap.trajectories import Progress, Trajectories
@@ -53,6 +54,8 @@ def lyapunov_spectrum(
 
     The call draws nothing from global random generators, keeps no graph, changes no mode, and
     computes in full precision inside autocast and with TF32 allowed. Dropout is left out.
+    Sequences that don't fit into the memory together are run in groups, one after the other; on the
+    CPU shares of them run side by side on the threads that torch may use.
 
     Args:
         dynamics: `torch.nn.RNN`, `GRU` or `LSTM` (1 to L layers; the stack is one system), or a
@@ -158,7 +161,8 @@ def lyapunov_spectrum(
             ]
             return Group(trajectories, [drive[:, part] for part in parts])
 
-        all_groups = [group(rows) for rows in groups(inputs.shape[0], target_stderr)]
+        most = sequences_that_fit(system, basis.shape[2])
+        all_groups = [group(rows) for rows in groups(inputs.shape[0], target_stderr, most)]
         done, reached = run_to_target(all_groups, target_stderr, progress)
         first = inputs[:, : min(FORWARD_STEPS, int(ends.min()))]
         checks = {
