@@ -8,6 +8,7 @@ from torch import Tensor
 from lightning_lyap.certificate import IDENTITIES, Certificate, Check, worst
 from lightning_lyap.dynamics.base import num_blocks
 from lightning_lyap.estimate import SpectrumEstimate, SpectrumSums
+from lightning_lyap.groups import Group
 from lightning_lyap.trajectories import Trajectories
 
 
@@ -54,23 +55,24 @@ def total_sums(parts: Sequence[Trajectories]) -> SpectrumSums:
     return SpectrumSums(**{name: sum(one[name] for one in sums) for name in sums[0]})
 
 
-def is_precise(parts: Sequence[Trajectories], target: float) -> bool:
+def is_precise(groups: Sequence[Group], target: float) -> bool:
     """Tell whether the standard errors of all resolved exponents have reached a target.
 
     Args:
-        parts: The trajectories so far.
+        groups: Those that were run so far.
         target: Nats per step.
 
     Returns:
         False also where there is no resolved exponent, or an error does not exist yet.
     """
+    parts = [share for group in groups for share in group.shares]
     spectrum = total_sums(parts).sorted_mean(parts[0].system.tangent_size)[0]
     errors = spectrum.standard_errors[spectrum.resolved]
     return errors.numel() > 0 and bool((errors <= target).all())
 
 
 def assemble(
-    parts: Sequence[Trajectories],
+    groups: Sequence[Group],
     num_exponents: int | None,
     first: Mapping[str, Check | None],
     target_reached: bool | None,
@@ -78,7 +80,7 @@ def assemble(
     """Take the means over all sequences, sort them once, and certify them.
 
     Args:
-        parts: Trajectories at their end, of sequences one after the other.
+        groups: Groups at their end, of sequences one after the other.
         num_exponents: K or None for all there are.
         first: Checks of the first steps by identity, None where there is none.
         target_reached: Whether the target of the standard errors was reached; None without one.
@@ -86,6 +88,7 @@ def assemble(
     Returns:
         The estimate.
     """
+    parts = [share for group in groups for share in group.shares]
     system = parts[0].system
     sums = total_sums(parts)
     spectrum, order = sums.sorted_mean(system.tangent_size, num_exponents)
@@ -111,8 +114,8 @@ def assemble(
         certificate=Certificate(
             **found,
             rounding_error=known.max().item() if known.numel() else None,
-            num_factorizations=sum(len(part.block_ends) for part in parts),
-            num_redone=sum(part.redone for part in parts),
+            num_factorizations=sum(len(group.longest.block_ends) for group in groups),
+            num_redone=sum(group.longest.redone for group in groups),
         ),
         target_reached=target_reached,
         log_stretches=None if stretches is None else stretches[..., order],

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from lightning_lyap.dynamics import Dynamics
 from lightning_lyap.dynamics.base import Certifiable, State, num_blocks
-from lightning_lyap.orthonormal import Orthonormalization, random_orthonormal_basis
+from lightning_lyap.orthonormal import random_orthonormal_basis
+from lightning_lyap.reflectors import Basis, dense
+from lightning_lyap.rounding import Factorization
 from lightning_lyap.upload import upload
 
 # What rounding alone may do to a vector of length one.
@@ -123,10 +125,33 @@ class Certificate:
 IDENTITIES = ("sum_rule", "tangent_map", "states", "orthogonality")
 
 
+class _Block(NamedTuple):
+    """A block that is to be checked.
+
+    Attributes:
+        number: It is the block of that number.
+        state: State at its start.
+        drive: Its steps, ``[d, B, ...]``.
+        complete: Whether the basis is a complete one.
+        log_stretch: See `Factorization`; so are the others.
+        resolved: Likewise.
+        rounding_error: Likewise.
+    """
+
+    number: int
+    state: State
+    drive: Tensor
+    complete: bool
+    log_stretch: Tensor
+    resolved: Tensor
+    rounding_error: Tensor
+
+
 class Inspector:
     """Checks some blocks of a run: the first, the second, the fourth and so on, and the last.
 
     Residuals stay on the device until they are asked for: looking at a block waits for nothing.
+    What needs derivatives is put off until then: torch's forward mode is for one thread at a time.
 
     Args:
         system: The dynamics.
@@ -137,16 +162,21 @@ class Inspector:
         self._blocks = 0
         self._checked = 0
         self._kept: list[tuple[str, Tensor, Tensor]] = []
+        self._seen: list[_Block] = []
 
     def copy(self) -> "Inspector":
         """Return an inspector that has seen the same blocks and goes on by itself."""
         other = Inspector(self._system)
         other._blocks, other._checked, other._kept = self._blocks, self._checked, list(self._kept)
+        other._seen = list(self._seen)
         return other
 
     @property
     def found(self) -> dict[str, Check]:
         """The worst check of each identity so far, by name."""
+        for block in self._seen:
+            self._check_block(block)
+        self._seen = []
         checks: dict[str, list[Check]] = {}
         for name, residuals, bounds in self._kept:
             residual, bound = residuals.cpu(), bounds.cpu()
@@ -159,15 +189,15 @@ class Inspector:
 
     def look(
         self,
-        start: tuple[State, Tensor],
+        start: tuple[State, Basis],
         drive: Tensor,
-        result: Orthonormalization,
+        result: Factorization,
         last: bool = False,
     ) -> None:
         """Check a block in which all sequences moved, if it is one of those to be checked.
 
         Args:
-            start: State and basis at its start, ``[B, N, k]``.
+            start: State and basis, ``[B, N, k]``, at its start.
             drive: Its steps, ``[d, B, ...]``.
             result: The factorization at its end, with the stretches that were counted.
             last: Whether the run ends with it.
@@ -175,12 +205,21 @@ class Inspector:
         self._blocks += 1
         if self._blocks & (self._blocks - 1) and not last:
             return
-        self._check_basis(result.basis)
+        self._check_basis(dense(result.basis))
         if isinstance(self._system, Certifiable):
             state, basis = start
-            self._check_tangent(state, drive[0])
-            if num_blocks(self._system) * basis.shape[2] == self._system.tangent_size:
-                self._check_volume(state, drive, result)
+            complete = num_blocks(self._system) * basis.shape[2] == self._system.tangent_size
+            self._seen.append(_Block(self._blocks, state, drive, complete, *result[1:]))
+
+    def _check_block(self, block: "_Block") -> None:
+        """Check what derivatives tell of a block.
+
+        Args:
+            block: The block.
+        """
+        self._check_tangent(block)
+        if block.complete:
+            self._check_volume(block)
 
     def _keep(self, name: str, residuals: Tensor, bounds: Tensor | float) -> None:
         """Keep a check of an identity.
@@ -207,47 +246,46 @@ class Inspector:
         eps = torch.finfo(basis.dtype).eps
         self._keep("orthogonality", loss, ORTHOGONALITY * math.sqrt(blocks.shape[-2]) * eps)
 
-    def _check_tangent(self, state: State, drive: Tensor) -> None:
+    def _check_tangent(self, block: "_Block") -> None:
         """Compare the tangent map with automatic differentiation in one random direction.
 
         Args:
-            state: State before the step, tensors ``[B, ...]``.
-            drive: The step's, ``[B, ...]``.
+            block: The block, of which the first step is taken.
         """
         system: Any = self._system
         size, dtype = system.tangent_size, system.dtype
+        state, drive = block.state, block.drive[0]
         cpu = torch.device("cpu")
-        vector = random_orthonormal_basis(size, 1, self._blocks, dtype, cpu)
+        vector = random_orthonormal_basis(size, 1, block.number, dtype, cpu)
         vector = upload(vector, system.device).expand(drive.shape[0], -1, -1)
         expected = system.derivative(drive, state, vector[..., 0]).double()
         got = system.step(drive, state)[1](vector)[..., 0].double()
         residual = (got - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1)
         self._keep("tangent_map", residual, RESIDUALS[dtype])
 
-    def _check_volume(self, state: State, drive: Tensor, result: Orthonormalization) -> None:
+    def _check_volume(self, block: "_Block") -> None:
         """Compare the stretches of one sequence with the determinants of its steps.
 
         Args:
-            state: State at its start.
-            drive: Its steps, ``[d, B, ...]``.
-            result: The factorization at its end, of a complete basis.
+            block: The block, of a complete basis.
         """
         system: Any = self._system
+        drive = block.drive
         # One sequence, another one each time: determinants cost as much as factorizations.
         own = slice(row := self._checked % drive.shape[1], row + 1)
         self._checked += 1
-        state = tuple(tensor[own] for tensor in state)
+        state = tuple(tensor[own] for tensor in block.state)
         expected = torch.zeros(1, dtype=torch.float64, device=system.device)
         for step in drive[:, own]:
             expected = expected + system.log_abs_det(step, state)
             state = system.step(step, state)[0]
-        stretch = result.log_stretch[own]
+        stretch = block.log_stretch[own]
         residual = (stretch.sum(-1) - expected).abs() / len(drive)
-        rounding = EXCESS * result.rounding_error[own].sum(-1) / len(drive)
+        rounding = EXCESS * block.rounding_error[own].sum(-1) / len(drive)
         # Noise has no volume: nothing can be said where a stretch is not resolved, and little where
         # the product with the Jacobian may have lost digits that its result doesn't tell of.
         lowest, digits = stretch.amin(-1), -math.log(torch.finfo(system.dtype).eps)
         deepest = torch.minimum(lowest - stretch.amax(-1), lowest / len(drive))
-        known = result.resolved[own].all(-1) & (deepest > -digits / 2)
+        known = block.resolved[own].all(-1) & (deepest > -digits / 2)
         residual = residual.masked_fill(~known, math.nan)
         self._keep("sum_rule", residual, rounding + RESIDUALS[system.dtype])

@@ -6,14 +6,20 @@ Bases are ``[B, N, K]``: K tangent vectors of size N, as columns, for each of B 
 import torch
 from torch import Tensor
 
+from lightning_lyap.reflectors import Reflectors
 from lightning_lyap.rounding import (
     GRADED,
     MARGIN,
     SAFETY,
+    SHARE_SAMPLES,
+    CompactOrthonormalization,
     Orthonormalization,
     random_signs,
     share_of_rows,
 )
+
+# Within 1 / FAR and FAR entries can be squared and added up in float32.
+FAR = 1e12
 
 
 def householder_qr(basis: Tensor) -> Orthonormalization:
@@ -41,13 +47,10 @@ def householder_qr(basis: Tensor) -> Orthonormalization:
         Cox and Higham (1998), Stability of Householder QR factorization for weighted least squares
         problems.
     """
-    # The largest entry stands for a row's norm: squares would underflow below 1e-19.
-    sizes = basis.abs().amax(-1)
-    graded = sizes.amin(-1) * GRADED < sizes.amax(-1)
-    any_graded = bool(graded.any())
-    if any_graded:
-        in_place = torch.arange(basis.shape[-2], device=basis.device)
-        order = torch.where(graded[:, None], sizes.argsort(dim=-1, descending=True), in_place)
+    if basis.shape[-1] == 1:
+        return _normalize(basis)
+    sizes, graded, order = order_of_rows(basis)
+    if order is not None:
         sizes = sizes.gather(-1, order)
         rows = order.unsqueeze(1).expand(-1, basis.shape[-1], -1)
         q, r = _factor(basis.mT.gather(-1, rows).mT)
@@ -61,8 +64,8 @@ def householder_qr(basis: Tensor) -> Orthonormalization:
     diagonal = r.diagonal(dim1=-2, dim2=-1)
     signs = torch.where(diagonal < 0, -1.0, 1.0).to(basis.dtype)
     stretch = diagonal.abs()
-    bound = SAFETY * eps * _condition(r)
-    if any_graded:
+    bound = SAFETY * eps * condition(r, lengths(basis, sizes))
+    if order is not None:
         shared = (bound * share_of_rows(q, sizes)).clamp(min=SAFETY * eps)
         bound = torch.where(graded[:, None], shared, bound)
     bound = torch.where(stretch == 0, 0.0, bound)
@@ -74,13 +77,131 @@ def householder_qr(basis: Tensor) -> Orthonormalization:
     )
 
 
-def _condition(r: Tensor) -> Tensor:
+def _normalize(vector: Tensor) -> Orthonormalization:
+    """Factor a single column: a vector and its length.
+
+    Args:
+        vector: ``[B, N, 1]``.
+
+    Returns:
+        See `orthonormalize`.
+    """
+    # In units of the largest entry: squares would overflow above 1e19 and vanish below 1e-19.
+    unit = vector.abs().amax(-2, keepdim=True)
+    lost = unit == 0
+    scaled = torch.where(lost, torch.eye(vector.shape[1], 1).to(vector), vector / unit)
+    length = torch.linalg.vector_norm(scaled, dim=-2, keepdim=True)
+    log_stretch = (length.double().log() + unit.double().log()).squeeze(-1)
+    bound = torch.full_like(log_stretch, SAFETY * torch.finfo(vector.dtype).eps)
+    return Orthonormalization(
+        scaled / length,
+        log_stretch,
+        log_stretch.isfinite(),
+        bound.masked_fill(lost.squeeze(-1), 0.0),
+    )
+
+
+def reflector_qr(basis: Tensor) -> CompactOrthonormalization | None:
+    """Factor as `householder_qr` does, but leave Q as reflectors, at half the cost.
+
+    What needs Q beside its products is estimated: by the Cauchy-Schwarz inequality the error of
+    ``R_ii`` is at most ``eps`` times the norm of all rows, and ``sqrt(N)`` times
+    ``|diag(|row_j|) q_i|``, which random signs sample where rows differ much.
+
+    Args:
+        basis: Tangent vectors as columns, ``[B, N, N]``.
+
+    Returns:
+        See `orthonormalize`; None if a column is lost.
+    """
+    sizes, graded, order = order_of_rows(basis)
+    column_lengths = lengths(basis, sizes)
+    if order is not None:
+        sizes = sizes.gather(-1, order)
+        rows = order.unsqueeze(1).expand(-1, basis.shape[-1], -1)
+        basis = basis.mT.gather(-1, rows).mT
+    factors, scales = torch.geqrf(basis)
+    diagonal = factors.diagonal(dim1=-2, dim2=-1)
+    stretch = diagonal.abs()
+    if bool((stretch == 0).any()):
+        return None
+    signs = torch.where(diagonal < 0, -1.0, 1.0).to(basis.dtype)
+    reflectors = Reflectors(factors, scales, signs, order)
+    eps, size = torch.finfo(basis.dtype).eps, basis.shape[-1]
+    error = eps * size**0.5 * torch.linalg.vector_norm(sizes, dim=-1, keepdim=True)
+    bound = SAFETY * eps * condition(factors, column_lengths)
+    if order is not None:
+        share = _sampled_share(reflectors, sizes)
+        bound = torch.where(graded[:, None], (bound * share).clamp(min=SAFETY * eps), bound)
+        error = torch.where(graded[:, None], error * share, error)
+    return CompactOrthonormalization(
+        reflectors, stretch.double().log(), (stretch > MARGIN * error) & (bound < 1), bound
+    )
+
+
+def _sampled_share(reflectors: Reflectors, sizes: Tensor) -> Tensor:
+    """Sample what `share_of_rows` computes.
+
+    Args:
+        reflectors: Q.
+        sizes: Sizes of the rows, ``[B, N]``, in the order in which the reflectors act.
+
+    Returns:
+        ``[B, N]``, float64.
+    """
+    unit = sizes / sizes.amax(-1, keepdim=True)
+    signs = random_signs(sizes.shape[-1], sizes.dtype, sizes.device, SHARE_SAMPLES)
+    sampled = reflectors.rows_applied_to(unit.unsqueeze(-2) * signs.mT)
+    squares = sampled.double().square().mean(-2)
+    return (sizes.shape[-1] * squares / unit.double().square().sum(-1, keepdim=True)).sqrt()
+
+
+def order_of_rows(basis: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Find the order in which rows are best factored.
+
+    Args:
+        basis: ``[B, N, K]``.
+
+    Returns:
+        Sizes of the rows, ``[B, N]``; of which matrices they differ much, ``[B]``, bool; and the
+        order, ``[B, N]``, or None if every matrix can stay as it is.
+    """
+    # The largest entry stands for a row's norm: squares would underflow below 1e-19.
+    sizes = basis.abs().amax(-1)
+    graded = sizes.amin(-1) * GRADED < sizes.amax(-1)
+    if not bool(graded.any()):
+        return sizes, graded, None
+    in_place = torch.arange(basis.shape[-2], device=basis.device)
+    order = torch.where(graded[:, None], sizes.argsort(dim=-1, descending=True), in_place)
+    return sizes, graded, order
+
+
+def lengths(basis: Tensor, sizes: Tensor) -> Tensor:
+    """Measure the columns of a basis.
+
+    Args:
+        basis: ``[B, N, K]``.
+        sizes: Largest entries of its rows, ``[B, N]``.
+
+    Returns:
+        ``[B, K]``.
+    """
+    unit = sizes.amax(-1)
+    if bool(((unit > 1 / FAR) & (unit < FAR)).all()):
+        return torch.linalg.vector_norm(basis, dim=-2)
+    # In units of the largest entry, whose square would overflow or vanish.
+    unit = unit.clamp(min=torch.finfo(basis.dtype).tiny)[:, None]
+    return torch.linalg.vector_norm(basis / unit.unsqueeze(-1), dim=-2) * unit
+
+
+def condition(r: Tensor, lengths: Tensor) -> Tensor:
     """Estimate ``|diag(|a_k|) R^-1 e_i|``, the condition of each column among those before it.
 
     Its square is the mean of ``(R^-T (z |a|))_i^2`` over random signs z; four samples are taken.
 
     Args:
-        r: ``[B, K, K]``, upper triangular; its columns are as long as those of the basis, a_k.
+        r: ``[B, K, K]``; below its diagonal nothing is read.
+        lengths: Of the columns a_k of the basis, ``[B, K]``.
 
     Returns:
         ``[B, K]``, float64.
@@ -88,10 +209,7 @@ def _condition(r: Tensor) -> Tensor:
     if r.shape[-1] == 1:
         return torch.ones(r.shape[:-1], dtype=torch.float64, device=r.device)
     signs = random_signs(r.shape[-1], r.dtype, r.device)
-    # In units of the largest entry: squares would overflow above 1e19.
-    unit = r.abs().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(r.dtype).tiny)
-    lengths = torch.linalg.vector_norm(r / unit, dim=-2).unsqueeze(-1)
-    samples = torch.linalg.solve_triangular((r / unit).mT, lengths * signs, upper=False)
+    samples = torch.linalg.solve_triangular(r.mT, lengths.unsqueeze(-1) * signs, upper=False)
     return samples.double().square().mean(-1).sqrt()
 
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from lightning_lyap.orthonormal import Orthonormalization
+from lightning_lyap.rounding import Factorization
 
 Interval: TypeAlias = int | Literal["auto"]
 
@@ -37,7 +37,7 @@ class Schedule(Protocol):
         """Return the number of steps until the next factorization."""
         ...
 
-    def accepts(self, steps: int, result: Orthonormalization, counted: bool) -> bool:
+    def accepts(self, steps: int, result: Factorization, counted: bool) -> bool:
         """Judge the factorization that closed a block.
 
         Args:
@@ -68,7 +68,7 @@ class FixedInterval:
         """Return the interval; see `Schedule.propose`."""
         return self._steps
 
-    def accepts(self, steps: int, result: Orthonormalization, counted: bool) -> bool:
+    def accepts(self, steps: int, result: Factorization, counted: bool) -> bool:
         """Accept every block; see `Schedule.accepts`."""
         return True
 
@@ -125,10 +125,14 @@ class AutoInterval:
         """Return the number of steps that is safe; see `Schedule.propose`."""
         return self._next
 
-    def accepts(self, steps: int, result: Orthonormalization, counted: bool) -> bool:
+    def accepts(self, steps: int, result: Factorization, counted: bool) -> bool:
         """Take the block back if it was too long, learn from it if not; see `Schedule.accepts`."""
         # Many small decisions follow: waiting once for the device is enough.
-        result = Orthonormalization(result.basis, *(part.cpu() for part in result[1:]))
+        result = result._replace(
+            log_stretch=result.log_stretch.cpu(),
+            resolved=result.resolved.cpu(),
+            rounding_error=result.rounding_error.cpu(),
+        )
         finite = ~(result.log_stretch.isnan() | result.log_stretch.isposinf()).any(-1)
         # Overflow and underflow, if a single step did not bring about as much.
         infinite, zeros = int((~finite).sum()), int(result.log_stretch.isneginf().sum())

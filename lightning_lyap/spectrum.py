@@ -15,9 +15,11 @@ from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, as_dynam
 from lightning_lyap.dynamics.base import num_blocks
 from lightning_lyap.dynamics.readable import check_state_tensors
 from lightning_lyap.estimate import SpectrumEstimate
-from lightning_lyap.extension import groups, run_to_target
+from lightning_lyap.extension import run_to_target
 from lightning_lyap.forward import FORWARD_STEPS, difference_check, forward_check
+from lightning_lyap.groups import Group, groups, sensible_shares, shares
 from lightning_lyap.interval import AutoInterval, FixedInterval, Interval, Schedule
+from lightning_lyap.memory import sequences_that_fit
 from lightning_lyap.orthonormal import random_orthonormal_basis
 from lightning_lyap.tensor_checks import check_basis, check_inputs, check_weights
 from lightning_lyap.trajectories import Progress, Trajectories
@@ -52,6 +54,8 @@ def lyapunov_spectrum(
 
     The call draws nothing from global random generators, keeps no graph, changes no mode, and
     computes in full precision inside autocast and with TF32 allowed. Dropout is left out.
+    Sequences that don't fit into the memory together are run in groups, one after the other; on the
+    CPU shares of them run side by side on the threads that torch may use.
 
     Args:
         dynamics: `torch.nn.RNN`, `GRU` or `LSTM` (1 to L layers; the stack is one system), or a
@@ -139,27 +143,33 @@ def lyapunov_spectrum(
         current = system.initial_state(initial_state, inputs.shape[0])
         basis = _starting_basis(system, inputs.shape[0], num_exponents, initial_basis, seed)
         drive = system.drive(inputs.detach().to(system.device))
-        rows = groups(inputs.shape[0], target_stderr)
-        parts = [
-            Trajectories(
-                system,
-                tuple(tensor[part] for tensor in current),
-                basis[part],
-                ends[part],
-                warmup_steps,
-                _schedule(orthonormalize_every, system, basis),
-                keep_log_stretches,
-            )
-            for part in rows
-        ]
-        drives = [drive[:, part] for part in rows]
-        parts, reached = run_to_target(parts, drives, target_stderr, progress)
+
+        def group(rows: slice) -> Group:
+            decides = orthonormalize_every == "auto"
+            parts = shares(rows, sensible_shares(system, basis[rows], decides))
+            trajectories = [
+                Trajectories(
+                    system,
+                    tuple(tensor[part] for tensor in current),
+                    basis[part],
+                    ends[part],
+                    warmup_steps,
+                    _schedule(orthonormalize_every, system, basis),
+                    keep_log_stretches,
+                )
+                for part in parts
+            ]
+            return Group(trajectories, [drive[:, part] for part in parts])
+
+        most = sequences_that_fit(system, basis.shape[2])
+        all_groups = [group(rows) for rows in groups(inputs.shape[0], target_stderr, most)]
+        done, reached = run_to_target(all_groups, target_stderr, progress)
         first = inputs[:, : min(FORWARD_STEPS, int(ends.min()))]
         checks = {
             "states": forward_check(dynamics, system, first, initial_state),
             "tangent_map": difference_check(system, first, initial_state),
         }
-    estimate = assemble(parts, num_exponents, checks, reached)
+    estimate = assemble(done, num_exponents, checks, reached)
     _warn_if_invalid(estimate.valid)
     _warn_if_faulty(estimate.certificate)
     return estimate

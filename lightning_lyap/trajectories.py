@@ -9,9 +9,12 @@ from torch import Tensor
 from lightning_lyap.certificate import Inspector
 from lightning_lyap.contrasts import StretchBins
 from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State, num_blocks
+from lightning_lyap.dynamics.base import State, num_blocks, takes_reflectors
+from lightning_lyap.householder import reflector_qr
 from lightning_lyap.interval import Schedule
 from lightning_lyap.orthonormal import Cascade, Orthonormalization, orthonormalize, pays_on
+from lightning_lyap.reflectors import Basis, dense, pays_for
+from lightning_lyap.rounding import CompactOrthonormalization, Factorization
 from lightning_lyap.upload import upload
 
 Progress = Callable[[int, int], None]
@@ -34,7 +37,6 @@ class Trajectories:
 
     Attributes:
         state: State after the last step.
-        basis: Basis after the last step.
         sums: Log-stretches added up, ``[B, C]``, float64, nats.
         rounding: Bounds of their errors added up, ``[B, C]``, float64, nats.
         resolved: Whether all stretches stood out from their rounding noise, ``[B, C]``, bool.
@@ -62,7 +64,7 @@ class Trajectories:
         self._keep = keep
         self._done = 0
         self.state = state
-        self.basis = basis
+        self._basis: Basis = basis
         shape = (basis.shape[0], basis.shape[2] * num_blocks(system))
         self.sums = torch.zeros(shape, dtype=torch.float64, device=basis.device)
         self.rounding = torch.zeros_like(self.sums)
@@ -73,8 +75,19 @@ class Trajectories:
         self.redone = 0
         self.inspector = Inspector(system)
         self._cascade = Cascade() if pays_on(basis.device) else None
+        self._compact = takes_reflectors(system) and pays_for(basis, num_blocks(system))
         # Rows of the sequences that were running last, and their number.
         self._rows, self._num_rows = upload(torch.arange(0, device="cpu"), basis.device), 0
+
+    @property
+    def basis(self) -> Tensor:
+        """Basis after the last step, ``[B, N, k]``."""
+        return dense(self._basis)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the basis, ``[B, N, k]``."""
+        return self._basis.shape
 
     @property
     def num_steps(self) -> int:
@@ -127,31 +140,36 @@ class Trajectories:
         """
         boundary = self._warmup_steps if self._done < self._warmup_steps else until
         stop = min(self._done + self._schedule.propose(), boundary)
-        start = self.state, self.basis
+        start = self.state, self._basis
         for t in range(self._done, stop):
             self._advance(drive[t], self._running(t))
             if report is not None:
                 report(t + 1)
         moved = self._running(self._done)
-        result = self._factorize(self.basis if moved is None else self.basis[moved])
+        result = self._factorize(moved)
         counted = stop > self._warmup_steps
         if result is None:
-            self.state, self.basis = start
+            self.state, self._basis = start
         elif self._schedule.accepts(stop - self._done, result, counted):
             self._close_block(start, drive, stop, result)
         else:
-            self.state, self.basis = start
+            self.state, self._basis = start
             self.redone += 1
 
-    def _factorize(self, basis: Tensor) -> Orthonormalization | None:
+    def _factorize(self, moved: Tensor | None) -> Factorization | None:
         """Factorize the bases at the end of a block.
 
         Args:
-            basis: ``[b, N, k]``.
+            moved: Indices of the sequences that moved, or None for all.
 
         Returns:
-            The factorization; None if the schedule looks at it and it does not hold.
+            The factorization of those; None if the schedule looks at it and it does not hold.
         """
+        basis = self.basis if moved is None else self.basis[moved]
+        if self._compact and moved is None:
+            compact = factorize_compactly(self.system, basis)
+            if compact is not None:
+                return compact
         if self._cascade is None:
             return factorize(self.system, basis, orthonormalize)
         result = factorize(self.system, basis, self._cascade)
@@ -193,20 +211,22 @@ class Trajectories:
             drive: ``[B, ...]``.
             running: Indices of the running sequences, or None for all.
         """
+        tangent: Any
         if running is None:
             self.state, tangent = self.system.step(drive, self.state)
-            self.basis = tangent(self.basis)
+            self._basis = tangent(self._basis)
             return
         part = tuple(tensor[running] for tensor in self.state)
         part, tangent = self.system.step(drive[running], part)
-        moved = tangent(self.basis[running])
+        basis = self.basis
+        moved = tangent(basis[running])
         self.state = tuple(
             whole.index_copy(0, running, new) for whole, new in zip(self.state, part, strict=True)
         )
-        self.basis = self.basis.index_copy(0, running, moved)
+        self._basis = basis.index_copy(0, running, moved)
 
     def _close_block(
-        self, start: tuple[State, Tensor], drive: Tensor, stop: int, result: Orthonormalization
+        self, start: tuple[State, Basis], drive: Tensor, stop: int, result: Factorization
     ) -> None:
         """Take the orthonormal bases of those that moved in a block, and count their stretches.
 
@@ -221,8 +241,8 @@ class Trajectories:
         counted = stop > self._warmup_steps
         steps, before = drive[self._done : stop], self.sums
         self._done = stop
-        self.basis = (
-            result.basis if moved is None else self.basis.index_copy(0, moved, result.basis)
+        self._basis = (
+            result.basis if moved is None else self.basis.index_copy(0, moved, dense(result.basis))
         )
         if counted:
             self._count(result, moved)
@@ -230,7 +250,7 @@ class Trajectories:
             seen = result._replace(log_stretch=self.sums - before) if counted else result
             self.inspector.look(start, steps, seen, last=stop == int(self._ends.max()))
 
-    def _count(self, result: Orthonormalization, moved: Tensor | None) -> None:
+    def _count(self, result: Factorization, moved: Tensor | None) -> None:
         """Add the stretches of a block.
 
         Args:
@@ -274,6 +294,26 @@ def factorize(
     return Orthonormalization(
         result.basis.reshape(batch_size, size, columns),
         *(part.reshape(batch_size, count * columns) for part in result[1:]),
+    )
+
+
+def factorize_compactly(system: Dynamics, basis: Tensor) -> CompactOrthonormalization | None:
+    """Orthonormalize as `factorize` does, and keep the bases as reflectors.
+
+    Args:
+        system: The dynamics.
+        basis: ``[B, N, k]``, a complete basis of each block.
+
+    Returns:
+        Fields as those of `factorize`; None if a column is lost.
+    """
+    count, size = num_blocks(system), basis.shape[2]
+    result = reflector_qr(basis.reshape(-1, size, size))
+    if result is None or count == 1:
+        return result
+    return CompactOrthonormalization(
+        result.basis.stacked(count),
+        *(part.reshape(len(basis), -1) for part in result[1:]),
     )
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
-from lightning_lyap.extension import FIRST_STOP, groups
+from lightning_lyap.extension import FIRST_STOP
+from lightning_lyap.groups import groups
 from lightning_lyap.systems import gaussian_product_exponents, linear_step, product_step
 from tests.cells import INPUT_SIZE, build
 from tests.compare import assert_near

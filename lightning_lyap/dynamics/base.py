@@ -13,7 +13,7 @@ from torch import Tensor
 
 State: TypeAlias = tuple[Tensor, ...]
 TangentMap: TypeAlias = Callable[[Tensor], Tensor]
-LayerTangent: TypeAlias = Callable[[Tensor | None, Tensor], Tensor]
+LayerTangent: TypeAlias = Callable[[Tensor | None, Any], Tensor]
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -131,8 +131,42 @@ def num_blocks(system: Dynamics) -> int:
     return int(getattr(system, "num_blocks", 1))
 
 
+def takes_reflectors(system: Dynamics) -> bool:
+    """Tell whether a tangent map also takes a complete basis that is kept as reflectors.
+
+    Dynamics say so by an attribute ``takes_reflectors``; theirs must form the matrix of their
+    Jacobian, so that this pays where they would do so anyway.
+
+    Args:
+        system: The dynamics.
+
+    Returns:
+        False as a rule.
+    """
+    return bool(getattr(system, "takes_reflectors", False))
+
+
+def runs_in_threads(system: Dynamics) -> bool:
+    """Tell whether several threads may take steps of a system at the same time.
+
+    Dynamics say so by an attribute ``runs_in_threads``: nothing is known of a user's own step.
+
+    Args:
+        system: The dynamics.
+
+    Returns:
+        False as a rule.
+    """
+    return bool(getattr(system, "runs_in_threads", False))
+
+
 class Layer(Protocol):
     """One layer of a recurrent network."""
+
+    @property
+    def takes_reflectors(self) -> bool:
+        """Whether its tangent map takes `Reflectors`, without tangents of the input."""
+        ...
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
@@ -181,7 +215,8 @@ class Layer(Protocol):
 
         Returns:
             The new state, and the map from the tangents of the input, ``[B, I, K]`` (None where
-            the input is external), and of the state, ``[B, N, K]``, to those of the new state.
+            the input is external), and of the state, ``[B, N, K]`` or `Reflectors`, to those of
+            the new state.
         """
         ...
 

@@ -13,10 +13,14 @@ exceeds the number of multiplications that one pass is worth. On CPUs that numbe
 about 24 (`benchmarks/tangent_maps.py`; less for N = 128, twice as many for N = 512): for four gates
 in one sum (LSTM, hidden state) the switch lies at K = 8, for three (GRU; the cell state of an LSTM)
 at 12, and a single gate (vanilla; the output gate of a full LSTM) is never made dense.
+
+A complete basis that is kept as reflectors takes the dense way always: they act on the matrix.
 """
 
 import torch
 from torch import Tensor
+
+from lightning_lyap.reflectors import Basis, Reflectors
 
 MULTIPLICATIONS_PER_PASS = 24
 
@@ -38,24 +42,52 @@ def prefers_dense(num_gates: int, num_vectors: int) -> bool:
     return (num_gates - 1) * num_vectors >= MULTIPLICATIONS_PER_PASS
 
 
-def mix_gates(weight: Tensor, coefficients: Tensor, tangent: Tensor) -> Tensor:
-    """Apply ``sum_g diag(c_g) W_g`` to tangent vectors, the cheaper way.
+def mix_gates(
+    weight: Tensor, coefficients: Tensor, tangent: Basis, diagonal: Tensor | None = None
+) -> Tensor:
+    """Apply ``sum_g diag(c_g) W_g + diag(d)`` to tangent vectors, the cheapest way.
 
     Args:
         weight: The gates' matrices, ``[G, H, D]``.
         coefficients: The gates' coefficients, ``[B, G, H]``.
         tangent: Tangent vectors, ``[B, D, K]``.
+        diagonal: The diagonal d, ``[B, H]``, with ``H = D``; None for none.
 
     Returns:
         ``[B, H, K]``, column-major.
     """
+    if isinstance(tangent, Reflectors):
+        return tangent.applied_to(mixed_columns(weight, coefficients, diagonal))
     if prefers_dense(weight.shape[0], tangent.shape[-1]):
-        return mix_dense(weight, coefficients, tangent)
-    return mix_matrix_free(weight, coefficients, tangent)
+        return mix_dense(weight, coefficients, tangent, diagonal)
+    mixed = mix_matrix_free(weight, coefficients, tangent)
+    return mixed if diagonal is None else mixed + diagonal.unsqueeze(-1) * tangent
 
 
-def mix_dense(weight: Tensor, coefficients: Tensor, tangent: Tensor) -> Tensor:
-    """Apply ``sum_g diag(c_g) W_g`` by adding up the matrices first.
+def mixed_columns(weight: Tensor, coefficients: Tensor, diagonal: Tensor | None) -> Tensor:
+    """Add up the weighted gate matrices, column by column.
+
+    Args:
+        weight: ``[G, H, D]``.
+        coefficients: ``[B, G, H]``.
+        diagonal: To be added, ``[B, H]``, or None.
+
+    Returns:
+        Columns of the sums, ``[B, D, H]``, contiguous.
+    """
+    columns = weight.mT.contiguous()
+    mixed = columns[0] * coefficients[:, 0, None]
+    for gate in range(1, len(columns)):
+        mixed.addcmul_(columns[gate], coefficients[:, gate, None])
+    if diagonal is not None:
+        mixed.diagonal(dim1=-2, dim2=-1).add_(diagonal)
+    return mixed
+
+
+def mix_dense(
+    weight: Tensor, coefficients: Tensor, tangent: Tensor, diagonal: Tensor | None = None
+) -> Tensor:
+    """Apply ``sum_g diag(c_g) W_g + diag(d)`` by adding up the matrices first.
 
     The sum over gates is a batched product over the H rows, ``[B, G] x [G, D]``, which writes the
     ``B`` matrices in a single pass.
@@ -64,12 +96,15 @@ def mix_dense(weight: Tensor, coefficients: Tensor, tangent: Tensor) -> Tensor:
         weight: ``[G, H, D]``.
         coefficients: ``[B, G, H]``.
         tangent: ``[B, D, K]``.
+        diagonal: ``[B, H]``, with ``H = D``, or None.
 
     Returns:
         ``[B, H, K]``, column-major.
     """
     # Contiguous coefficients: without, the batched product is four times slower on CPUs.
     rows = torch.bmm(coefficients.permute(2, 0, 1).contiguous(), weight.transpose(0, 1))
+    if diagonal is not None:
+        rows.diagonal(dim1=0, dim2=2).add_(diagonal)
     return torch.bmm(tangent.mT, rows.permute(1, 2, 0)).mT
 
 
@@ -84,8 +119,10 @@ def mix_matrix_free(weight: Tensor, coefficients: Tensor, tangent: Tensor) -> Te
     Returns:
         ``[B, H, K]``, column-major.
     """
-    num_gates, size, _ = weight.shape
-    products = (tangent.mT @ weight.flatten(0, 1).mT).unflatten(-1, (num_gates, size))
+    num_gates, size, inputs = weight.shape
+    # One product for all sequences: batched, each of them would read all weights.
+    products = tangent.mT.reshape(-1, inputs) @ weight.flatten(0, 1).mT
+    products = products.view(len(tangent), -1, num_gates, size)
     mixed = products[:, :, 0] * coefficients[:, None, 0]
     for gate in range(1, num_gates):
         mixed.addcmul_(products[:, :, gate], coefficients[:, None, gate])

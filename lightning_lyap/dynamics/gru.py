@@ -47,6 +47,11 @@ class GRULayer:
         """The hidden state alone."""
         return (self.output_size,)
 
+    @property
+    def takes_reflectors(self) -> bool:
+        """True."""
+        return True
+
     def project(self, inputs: Tensor) -> Tensor:
         """Compute ``W_ih x + b_ih`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
         return inputs @ self.weight_ih.flatten(0, 1).mT + self.bias_ih
@@ -72,7 +77,7 @@ class GRULayer:
             slope_r = slope_n * recurrent_n * sigmoid_slope(at_r)
             slope_z = (hidden - n) * sigmoid_slope(at_z)
             slopes = torch.stack([slope_r, slope_z, slope_n * r], dim=1)
-            d_new = mix_gates(self.weight_hh, slopes, d_state) + z.unsqueeze(-1) * d_state
+            d_new = mix_gates(self.weight_hh, slopes, d_state, diagonal=z)
             if d_input is not None:
                 slopes = torch.stack([slope_r, slope_z, slope_n], dim=1)
                 d_new = d_new + mix_gates(self.weight_ih, slopes, d_input)

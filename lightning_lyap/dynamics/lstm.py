@@ -55,6 +55,11 @@ class LSTMLayer:
         """P + H for the full state, P for the hidden one."""
         return sum(self.state_sizes) if self.full else self.output_size
 
+    @property
+    def takes_reflectors(self) -> bool:
+        """True for the hidden reading: the full one has blocks that are diagonal."""
+        return not self.full
+
     def project(self, inputs: Tensor) -> Tensor:
         """Compute ``W_ih x + b`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
         return inputs @ self.weight_ih.flatten(0, 1).mT + self.bias

@@ -45,6 +45,11 @@ class RNNLayer:
         """The hidden state alone."""
         return (self.output_size,)
 
+    @property
+    def takes_reflectors(self) -> bool:
+        """True."""
+        return True
+
     def project(self, inputs: Tensor) -> Tensor:
         """Compute ``W_ih x + b`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
         return inputs @ self.weight_ih.mT + self.bias

@@ -16,6 +16,7 @@ from lightning_lyap.dynamics.base import (
     as_state_tensors,
     stack_rows,
 )
+from lightning_lyap.reflectors import Basis, Reflectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +42,19 @@ class StackedRecurrence:
     device: torch.device
 
     @property
+    def runs_in_threads(self) -> bool:
+        """True: a step reads weights and writes nothing but its results."""
+        return True
+
+    @property
     def tangent_size(self) -> int:
         """N, summed over the layers."""
         return sum(layer.tangent_size for layer in self.layers)
+
+    @property
+    def takes_reflectors(self) -> bool:
+        """Whether this is one layer that does: the matrix of a stack is never formed."""
+        return len(self.layers) == 1 and self.layers[0].takes_reflectors
 
     def drive(self, inputs: Tensor) -> Tensor:
         """Project the inputs ``[B, T, I]`` of all steps at once; see `Dynamics.drive`."""
@@ -87,7 +98,9 @@ class StackedRecurrence:
         """Advance all layers by one step and linearize the step; see `Dynamics.step`."""
         new_state, tangents = self.step_layers(drive, state)
 
-        def push(basis: Tensor) -> Tensor:
+        def push(basis: Basis) -> Tensor:
+            if isinstance(basis, Reflectors):
+                return tangents[0](None, basis)
             blocks: list[Tensor] = []
             d_input: Tensor | None = None
             parts = basis.split([layer.tangent_size for layer in self.layers], dim=-2)

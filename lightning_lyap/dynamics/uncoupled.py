@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_lyap.dynamics.base import Dynamics, State, TangentMap, stack_rows
 from lightning_lyap.dynamics.stacked import StackedRecurrence
+from lightning_lyap.reflectors import Basis
 
 LayerChoice: TypeAlias = Literal["joint", "union"]
 LAYERS = ("joint", "union")
@@ -35,6 +36,16 @@ class UncoupledLayers:
     def num_blocks(self) -> int:
         """L; see `dynamics.base.num_blocks`."""
         return len(self.stack.layers)
+
+    @property
+    def runs_in_threads(self) -> bool:
+        """True: a step reads weights and writes nothing but its results."""
+        return True
+
+    @property
+    def takes_reflectors(self) -> bool:
+        """Whether the layers do."""
+        return all(layer.takes_reflectors for layer in self.stack.layers)
 
     @property
     def tangent_size(self) -> int:
@@ -67,7 +78,7 @@ class UncoupledLayers:
         """Advance the stack; the tangent map takes the layers' bases ``[B, N, k]``, stacked."""
         new_state, tangents = self.stack.step_layers(drive, state)
 
-        def push(basis: Tensor) -> Tensor:
+        def push(basis: Basis) -> Tensor:
             parts = basis.chunk(self.num_blocks, dim=-2)
             return stack_rows([own(None, part) for own, part in zip(tangents, parts, strict=True)])
 

@@ -1,0 +1,133 @@
+"""Sequences that are run together: in groups one after the other, each in shares side by side."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from lightning_lyap.dynamics import Dynamics
+from lightning_lyap.dynamics.base import runs_in_threads
+from lightning_lyap.threads import num_shares, run_side_by_side, single_threaded
+from lightning_lyap.trajectories import Trajectories
+
+# Sequences of the first group; every further group is as large as all before it.
+FIRST_GROUP = 16
+# Entries of a basis from which a thread of its own is worth the time threads wait for Python's
+# lock, and size of the tangent space below which threads within products save nothing.
+LARGE, SMALL = 128 * 128, 256
+
+
+def groups(batch_size: int, target_stderr: float | None, most: int | None = None) -> list[slice]:
+    """Split the sequences into groups that are run one after the other.
+
+    Args:
+        batch_size: B.
+        target_stderr: What to reach; None runs all sequences at once, if they fit.
+        most: Sequences of a group at most; None for any number.
+
+    Returns:
+        The groups' rows: with a target 16 sequences, then 16, 32, 64 and so on.
+
+    Example:
+        >>> [(rows.start, rows.stop) for rows in groups(40, 0.01)]
+        [(0, 16), (16, 32), (32, 40)]
+    """
+    ends = [0, batch_size]
+    if target_stderr is not None:
+        ends = [0]
+        while ends[-1] < batch_size:
+            ends.append(min(max(FIRST_GROUP, 2 * ends[-1]), batch_size))
+    whole = [slice(start, stop) for start, stop in pairwise(ends)]
+    if most is None:
+        return whole
+    return [part for rows in whole for part in shares(rows, -(-(rows.stop - rows.start) // most))]
+
+
+def shares(rows: slice, count: int) -> list[slice]:
+    """Split rows into shares of nearly the same size.
+
+    Args:
+        rows: The rows.
+        count: How many shares, at most as many as there are rows.
+
+    Returns:
+        The shares, in order.
+
+    Example:
+        >>> [(part.start, part.stop) for part in shares(slice(10, 20), 3)]
+        [(10, 13), (13, 16), (16, 20)]
+    """
+    size = rows.stop - rows.start
+    cuts = [rows.start + size * k // count for k in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(cuts)]
+
+
+def sensible_shares(system: Dynamics, basis: Tensor, decides: bool) -> int:
+    """Tell into how many shares to split a group.
+
+    Args:
+        system: The dynamics.
+        basis: Of the group, ``[B, N, k]``.
+        decides: Whether the run makes decisions for all sequences together.
+
+    Returns:
+        At least 1: several of large bases on the CPU, one for each thread that torch may use.
+    """
+    if decides or not runs_in_threads(system) or not is_large(basis.shape):
+        return 1
+    return num_shares(basis.shape[0]) if basis.device.type == "cpu" else 1
+
+
+def is_large(shape: torch.Size) -> bool:
+    """Tell whether threads are worth it for a basis.
+
+    Args:
+        shape: Its shape, ``[B, N, k]``.
+
+    Returns:
+        Whether they are.
+    """
+    return shape[1] * shape[2] >= LARGE
+
+
+class Group:
+    """Sequences that are run together, in shares side by side.
+
+    Args:
+        shares: Their trajectories.
+        drives: What drives each share, ``[T, b, ...]``.
+
+    Attributes:
+        shares: The trajectories.
+    """
+
+    def __init__(self, shares: Sequence[Trajectories], drives: Sequence[Tensor]) -> None:
+        self.shares = list(shares)
+        self._drives = list(drives)
+
+    @property
+    def longest(self) -> Trajectories:
+        """The share with the longest sequence, the first of several."""
+        return max(self.shares, key=lambda share: share.num_steps)
+
+    def go(self, until: int, report: Callable[[int], None] | None) -> None:
+        """Go on; see `Trajectories.go`.
+
+        Args:
+            until: The step to stop at, warm-up included.
+            report: Called with the number of steps done after every step of the longest share.
+        """
+        longest = self.longest
+        if len(self.shares) == 1:
+            on_cpu = longest.sums.device.type == "cpu"
+            alone = on_cpu and longest.shape[1] < SMALL and not is_large(longest.shape)
+            with single_threaded() if alone else nullcontext():
+                longest.go(self._drives[0], until, report)
+            return
+        pairs = list(zip(self.shares, self._drives, strict=True))
+        pairs.sort(key=lambda pair: pair[0] is not longest)
+        calls = [partial(share.go, drive, min(until, share.num_steps)) for share, drive in pairs]
+        run_side_by_side(calls, report)

@@ -1,0 +1,86 @@
+"""How many sequences can be run at the same time in the memory there is."""
+
+from pathlib import Path
+
+import torch
+
+from lightning_lyap.dynamics import Dynamics
+
+# Peak of a run in numbers per sequence and tangent direction: this many times K, and this many
+# times N, was never exceeded (`python benchmarks/memory.py`); on CUDA panels are in float64.
+PER_VECTOR, PER_DIRECTION, ON_CUDA = 12, 2, 2
+# Part of the memory that is free which a run may take.
+SHARE = 0.5
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def sequences_that_fit(system: Dynamics, num_vectors: int) -> int | None:
+    """Estimate how many sequences fit into half of the free memory.
+
+    Args:
+        system: The dynamics.
+        num_vectors: k, tangent vectors of each block.
+
+    Returns:
+        At least 1; None where the free memory is not known.
+    """
+    free = free_bytes(system.device)
+    if free is None:
+        return None
+    return max(1, int(SHARE * free / bytes_per_sequence(system, num_vectors)))
+
+
+def bytes_per_sequence(system: Dynamics, num_vectors: int) -> int:
+    """Estimate the peak of a run.
+
+    Args:
+        system: The dynamics.
+        num_vectors: k, tangent vectors of each block.
+
+    Returns:
+        Bytes for each sequence, those of its result included.
+    """
+    size = system.tangent_size
+    numbers = size * (PER_VECTOR * num_vectors + PER_DIRECTION * size)
+    factor = ON_CUDA if system.device.type == "cuda" else 1
+    return numbers * system.dtype.itemsize * factor
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Ask for the free memory.
+
+    Args:
+        device: Where.
+
+    Returns:
+        Bytes: on CUDA those of the device and of torch's own cache; on Linux what can be had
+        without swapping, and no more than the control group has left; None elsewhere.
+    """
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + cached)
+    known = [_available(), _left_in_group()] if device.type == "cpu" else []
+    return min((count for count in known if count is not None), default=None)
+
+
+def _available() -> int | None:
+    """Read ``MemAvailable``, in bytes; None where there is no such thing."""
+    try:
+        lines = MEMINFO.read_text(encoding="ascii").splitlines()
+        (line,) = (line for line in lines if line.startswith("MemAvailable:"))
+        return 1024 * int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _left_in_group() -> int | None:
+    """Read what the control group may still take, in bytes; None without a limit."""
+    try:
+        limit, used = (
+            int((CGROUP / f"memory.{name}").read_text(encoding="ascii"))
+            for name in ("max", "current")
+        )
+        return limit - used
+    except (OSError, ValueError):  # "max" is no number: no limit
+        return None

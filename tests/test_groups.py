@@ -1,0 +1,112 @@
+"""Shares of the sequences side by side give what one group gives."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_lyap import groups, lyapunov_spectrum
+from lightning_lyap.dynamics import as_dynamics
+from lightning_lyap.groups import LARGE, sensible_shares, shares
+from tests.compare import assert_near
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "complete": {},
+    "few exponents": {"num_exponents": 2, "orthonormalize_every": 3},
+    "warm-up": {"warmup_steps": 5, "orthonormalize_every": 4},
+    "lengths": {"lengths": [9, 30, 17, 30, 12], "warmup_steps": 2},
+    "union": {"layers": "union"},
+    "a target": {"target_stderr": 1e-9},
+}
+
+
+@pytest.fixture
+def split(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def by(count: int) -> None:
+        monkeypatch.setattr(groups, "LARGE", 1)
+        monkeypatch.setattr(groups, "num_shares", lambda size: min(size, count))
+
+    return by
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_shares_give_the_same_estimate(settings: str, split: Any) -> None:
+    network = nn.GRU(2, 4, num_layers=2, batch_first=True, dtype=torch.float64)
+    inputs = torch.randn(5, 30, 2, dtype=torch.float64)
+    more = {"keep_log_stretches": True} | SETTINGS[settings]
+    split(1)
+    whole = lyapunov_spectrum(network, inputs, **more)
+    split(3)
+    parts = lyapunov_spectrum(network, inputs, **more)
+    for name in ("exponents", "per_sequence", "standard_errors", "log_stretches", "final_state"):
+        assert_near(getattr(parts, name), getattr(whole, name), 1e-11)
+    assert_near(parts.final_basis, whole.final_basis, 1e-9)
+    assert torch.equal(parts.block_ends, whole.block_ends)
+    assert parts.certificate.num_factorizations == whole.certificate.num_factorizations
+    assert parts.certificate.checks.keys() == whole.certificate.checks.keys()
+    assert parts.certificate.passed
+
+
+def test_progress_counts_the_steps_of_the_longest_share(split: Any) -> None:
+    split(3)
+    seen: list[tuple[int, int]] = []
+    lengths = [4, 4, 20, 6]
+    lyapunov_spectrum(
+        nn.RNN(1, 3),
+        torch.randn(4, 20, 1),
+        lengths=lengths,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(step, 20) for step in range(1, 21)]
+
+
+@pytest.mark.parametrize(("total", "count"), [(10, 1), (10, 3), (10, 10), (7, 2)])
+def test_shares_cover_all_rows_evenly(total: int, count: int) -> None:
+    parts = shares(slice(5, 5 + total), count)
+    assert [row for part in parts for row in range(part.start, part.stop)] == [*range(5, 5 + total)]
+    sizes = {part.stop - part.start for part in parts}
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_who_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "num_shares", lambda size: min(size, 4))
+    torchs = as_dynamics(nn.GRU(1, 3), None, "full", None)
+    own = as_dynamics(lambda x, h: torch.tanh(h + x), torch.zeros(2, 3), "full", None)
+    side = int(LARGE**0.5)
+    large, small = torch.empty(8, side, side), torch.empty(8, side, side - 1)
+    assert sensible_shares(torchs, large, decides=False) == 4
+    assert sensible_shares(torchs, large[:2], decides=False) == 2
+    assert sensible_shares(torchs, large, decides=True) == 1
+    assert sensible_shares(torchs, small, decides=False) == 1
+    assert sensible_shares(own, large, decides=False) == 1
+    assert sensible_shares(torchs, large.to("meta"), decides=False) == 1
+
+
+@pytest.mark.parametrize(("size", "count", "alone"), [(3, 3, True), (4, 2, False), (2, 2, True)])
+def test_small_systems_run_on_one_thread(
+    size: int, count: int, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "SMALL", 4)
+    entered: list[int] = []
+
+    @contextmanager
+    def single_threaded() -> Iterator[None]:
+        entered.append(1)
+        yield
+
+    monkeypatch.setattr(groups, "single_threaded", single_threaded)
+    lyapunov_spectrum(nn.RNN(1, size), torch.randn(2, 5, 1), num_exponents=count)
+    assert bool(entered) == alone
+
+
+def test_a_failing_share_fails_the_estimate(split: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(basis: Tensor) -> None:
+        raise RuntimeError(f"mine: {basis.shape[0]}")
+
+    split(2)
+    monkeypatch.setattr("lightning_lyap.trajectories.orthonormalize", fail)
+    with pytest.raises(RuntimeError, match="mine"):
+        lyapunov_spectrum(nn.RNN(1, 3), torch.randn(4, 5, 1))
