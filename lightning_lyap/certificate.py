@@ -151,7 +151,7 @@ class Inspector:
     """Checks some blocks of a run: the first, the second, the fourth and so on, and the last.
 
     Residuals stay on the device until they are asked for: looking at a block waits for nothing.
-    What needs derivatives is put off until then: torch's forward mode is for one thread at a time.
+    What needs derivatives is put off until `settle`: torch's forward mode is for one thread alone.
 
     Args:
         system: The dynamics.
@@ -174,9 +174,7 @@ class Inspector:
     @property
     def found(self) -> dict[str, Check]:
         """The worst check of each identity so far, by name."""
-        for block in self._seen:
-            self._check_block(block)
-        self._seen = []
+        self.settle()
         checks: dict[str, list[Check]] = {}
         for name, residuals, bounds in self._kept:
             residual, bound = residuals.cpu(), bounds.cpu()
@@ -210,6 +208,12 @@ class Inspector:
             state, basis = start
             complete = num_blocks(self._system) * basis.shape[2] == self._system.tangent_size
             self._seen.append(_Block(self._blocks, state, drive, complete, *result[1:]))
+
+    def settle(self) -> None:
+        """Check what was put off, with the precision that is set now."""
+        for block in self._seen:
+            self._check_block(block)
+        self._seen = []
 
     def _check_block(self, block: "_Block") -> None:
         """Check what derivatives tell of a block.

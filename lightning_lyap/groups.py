@@ -131,3 +131,8 @@ class Group:
         pairs.sort(key=lambda pair: pair[0] is not longest)
         calls = [partial(share.go, drive, min(until, share.num_steps)) for share, drive in pairs]
         run_side_by_side(calls, report)
+
+    def settle(self) -> None:
+        """Check what was put off; see `Inspector.settle`."""
+        for share in self.shares:
+            share.inspector.settle()

@@ -164,6 +164,8 @@ def lyapunov_spectrum(
         most = sequences_that_fit(system, basis.shape[2])
         all_groups = [group(rows) for rows in groups(inputs.shape[0], target_stderr, most)]
         done, reached = run_to_target(all_groups, target_stderr, progress)
+        for each in done:
+            each.settle()
         first = inputs[:, : min(FORWARD_STEPS, int(ends.min()))]
         checks = {
             "states": forward_check(dynamics, system, first, initial_state),
