@@ -110,3 +110,15 @@ def test_a_failing_share_fails_the_estimate(split: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr("lightning_lyap.trajectories.orthonormalize", fail)
     with pytest.raises(RuntimeError, match="mine"):
         lyapunov_spectrum(nn.RNN(1, 3), torch.randn(4, 5, 1))
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.autocast("cpu")])
+def test_shares_leave_the_modes_of_the_caller_behind(mode: Any, split: Any) -> None:
+    network, inputs = nn.GRU(2, 20, batch_first=True), torch.randn(4, 6, 2)
+    split(1)
+    plain = lyapunov_spectrum(network, inputs)
+    split(2)
+    with mode():
+        shared = lyapunov_spectrum(network, inputs)
+    assert_near(shared.exponents, plain.exponents, 1e-5)
+    assert shared.certificate.passed
