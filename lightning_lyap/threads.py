@@ -9,7 +9,7 @@ of 1: a setting of that thread, which no other thread sees.
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -123,6 +123,7 @@ def run_side_by_side(
         try:
             with single_threaded():
                 calls[0](first)
+            wait(futures)
         except _StoppedError:
             pass  # one of the others has failed, and says so below
         except BaseException:
