@@ -40,7 +40,7 @@ def gaussian_mean(function: Callable[[Tensor], Tensor], variance: float) -> floa
     """
     near = min(1.0, variance**-0.5) if variance > 0 else 1.0
     end = math.asinh(REACH / near)
-    position = torch.linspace(-end, end, 4001, dtype=torch.float64)
+    position = torch.linspace(-end, end, 801, dtype=torch.float64)
     z = near * position.sinh()
     weight = torch.softmax(position.cosh().log() - z.square() / 2, 0)
     return float(weight @ function(math.sqrt(variance) * z))
