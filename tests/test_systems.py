@@ -35,7 +35,7 @@ def test_mean_field_without_chaos_is_the_linear_network() -> None:
 
 
 def test_mean_field_at_large_gain_is_carried_by_the_few_units_that_are_not_saturated() -> None:
-    """``E sech^4 = (4/3) / sqrt(2 pi q)`` as q grows, and ``q = g^2 + s^2`` but for order g."""
+    # E sech^4 = (4/3) / sqrt(2 pi q) as q grows, and q = g^2 + s^2 but for order g.
     for gain in (1e3, 1e6):
         known = 0.5 * math.log(4 / 3 * gain / math.sqrt(2 * math.pi))
         assert mean_field_exponent(gain, 0.6) == pytest.approx(known, abs=1 / gain)
@@ -43,7 +43,7 @@ def test_mean_field_at_large_gain_is_carried_by_the_few_units_that_are_not_satur
 
 @pytest.mark.parametrize("variance", [0.0, 1e-6, 0.3, 1.0, 40.0, 1e8])
 def test_means_over_a_gaussian_of_any_width(variance: float) -> None:
-    """``E Phi(a + 1) = Phi(1 / sqrt(1 + variance))``, Phi the distribution function of N(0, 1)."""
+    # E Phi(a + 1) = Phi(1 / sqrt(1 + variance)), Phi the distribution function of N(0, 1).
     one = torch.tensor(1.0, dtype=F64)
     assert gaussian_mean(torch.square, variance) == pytest.approx(variance, rel=1e-9)
     share = gaussian_mean(lambda a: torch.special.ndtr(a + 1), variance)
