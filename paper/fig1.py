@@ -36,8 +36,8 @@ IN_ORDER: tuple[Regime, ...] = ("stable", "marginal", "chaotic")
 # What the caption's variances may be: the gain by value and N.
 READINGS: dict[str, Callable[[float, int], float]] = {
     "the variance of V's entries": lambda value, size: math.sqrt(size * value),
-    "the same in 1/500, which is left out of 100 and 500": lambda value, size: math.sqrt(
-        size * (value / 500 if value > 1 else value)
+    "the variance of V's entries, 1/500 being left out of 100 and 500": lambda value, size: (
+        math.sqrt(size * (value / 500 if value > 1 else value))
     ),
     "the square of the gain": lambda value, size: math.sqrt(value),
     "the gain": lambda value, size: value,

@@ -1,3 +1,4 @@
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -89,10 +90,11 @@ def test_the_network_is_driven_through_the_identity() -> None:
     made = realize(6, 3, 4, 0, seed=0)
     activity = made.activity(2.0, 2, 3)
     assert activity.shape == (2, 3, 4, 6)
-    state = made.states[2]
-    for step in range(4):
-        state = torch.tanh(2.0 * made.matrix @ state + made.inputs[1, step])
-        torch.testing.assert_close(activity[1, 2, step], state)
+    for drive, start in itertools.product(range(2), range(3)):
+        state = made.states[start]
+        for step in range(4):
+            state = torch.tanh(2.0 * made.matrix @ state + made.inputs[drive, step])
+            torch.testing.assert_close(activity[drive, start, step], state)
 
 
 @pytest.mark.parametrize("gain", [1.0, 2.0])

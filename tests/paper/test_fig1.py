@@ -46,7 +46,7 @@ def test_the_command_runs_to_its_end(commands: Commands) -> None:
 def test_the_captions_variances_are_read_as_gains() -> None:
     gains = {name: read_as(name, 500) for name in READINGS}
     assert gains["the variance of V's entries"] == pytest.approx((1, 50_000**0.5, 500))
-    other = gains["the same in 1/500, which is left out of 100 and 500"]
+    other = gains["the variance of V's entries, 1/500 being left out of 100 and 500"]
     assert other == pytest.approx((1, 10, 500**0.5))
     assert gains["the square of the gain"] == pytest.approx((500**-0.5, 10, 500**0.5))
     assert gains["the gain"] == (1 / 500, 100, 500)
