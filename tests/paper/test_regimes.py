@@ -30,6 +30,7 @@ def test_means_come_with_students_interval() -> None:
     assert f"{mean:.1f}" == "2.0 [-0.5, 4.5]"
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_mean_that_is_not_finite_has_no_interval() -> None:
     mean = Mean.of(np.array([-math.inf, 0.0, 0.1]))
     assert mean.value == -math.inf
