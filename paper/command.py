@@ -38,6 +38,7 @@ class Finding:
         result: What came out, with its uncertainty.
         agree: The verdict.
         task: Whose networks it is about; nothing for those of no task.
+        scale: At which scale, on which data; nothing for what the networks say.
     """
 
     item: str
@@ -45,6 +46,7 @@ class Finding:
     result: str
     agree: Verdict
     task: str = ""
+    scale: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +213,7 @@ def write(result: Result, folder: Path, name: str, records: Sequence[Record]) ->
         write_table(folder / f"{name}.csv", list(result.rows[0]), result.rows)
     command = command_line(name)
     claims = [
-        Claim(f.item, f.claim, f.result, f.agree, conditions(records, f.task), command)
+        Claim(f.item, f.claim, f.result, f.agree, f.scale or conditions(records, f.task), command)
         for f in result.findings
     ]
     save_claims(claims, folder)

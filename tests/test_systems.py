@@ -11,6 +11,7 @@ from lightning_lyap.systems import (
     MEAN_FIELD,
     bernoulli_lattice_exponents,
     bernoulli_lattice_step,
+    gaussian_mean,
     ikeda_step,
     linear_relu_network,
     lorenz_fixed_point,
@@ -31,6 +32,22 @@ def test_mean_field_constants_solve_the_equations(key: tuple[float, float]) -> N
 def test_mean_field_without_chaos_is_the_linear_network() -> None:
     """Below g = 1 activity dies out, slowly the closer to it; then the exponent is log g."""
     assert mean_field_exponent(0.8, 0.0) == pytest.approx(math.log(0.8), abs=1e-9)
+
+
+def test_mean_field_at_large_gain_is_carried_by_the_few_units_that_are_not_saturated() -> None:
+    # E sech^4 = (4/3) / sqrt(2 pi q) as q grows, and q = g^2 + s^2 but for order g.
+    for gain in (1e3, 1e6):
+        known = 0.5 * math.log(4 / 3 * gain / math.sqrt(2 * math.pi))
+        assert mean_field_exponent(gain, 0.6) == pytest.approx(known, abs=1 / gain)
+
+
+@pytest.mark.parametrize("variance", [0.0, 1e-6, 0.3, 1.0, 40.0, 1e8])
+def test_means_over_a_gaussian_of_any_width(variance: float) -> None:
+    # E Phi(a + 1) = Phi(1 / sqrt(1 + variance)), Phi the distribution function of N(0, 1).
+    one = torch.tensor(1.0, dtype=F64)
+    assert gaussian_mean(torch.square, variance) == pytest.approx(variance, rel=1e-9)
+    share = gaussian_mean(lambda a: torch.special.ndtr(a + 1), variance)
+    assert share == pytest.approx(float(torch.special.ndtr(one / (1 + variance) ** 0.5)), abs=1e-9)
 
 
 def test_lorenz_fixed_point_stays_and_has_the_eigenvalues_listed() -> None:

@@ -23,8 +23,10 @@ from lightning_lyap.systems.maps import (
 )
 from lightning_lyap.systems.networks import (
     MEAN_FIELD,
+    gaussian_mean,
     linear_relu_network,
     mean_field_exponent,
+    mean_field_variance,
     random_tanh_network,
 )
 from lightning_lyap.systems.products import (
@@ -44,6 +46,7 @@ __all__ = [
     "MEAN_FIELD",
     "bernoulli_lattice_exponents",
     "bernoulli_lattice_step",
+    "gaussian_mean",
     "gaussian_product_exponents",
     "gaussian_product_variances",
     "henon_step",
@@ -56,6 +59,7 @@ __all__ = [
     "lorenz_fixed_point",
     "lorenz_step",
     "mean_field_exponent",
+    "mean_field_variance",
     "product_step",
     "random_tanh_network",
     "skewed_matrix",
