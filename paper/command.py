@@ -35,6 +35,7 @@ class Finding:
         result: What came out, with its uncertainty.
         agree: The verdict.
         task: Whose networks it is about; nothing for those of no task.
+        scale: At which scale, on which data; nothing for what the networks say.
     """
 
     item: str
@@ -42,6 +43,7 @@ class Finding:
     result: str
     agree: Verdict
     task: str = ""
+    scale: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +69,13 @@ class Figure:
         name: Of its command and files.
         networks: Lists the networks it needs; none for a figure that trains nothing.
         make: Makes it of their records and the settings; a ValueError says what is missing.
+        trains: Whether networks that are not there are trained; else it makes do with what is.
     """
 
     name: str
     networks: Callable[[DictConfig], list[Network]]
     make: Callable[[Sequence[Record], DictConfig], Result]
+    trains: bool = True
 
 
 def run(task: Callable[[DictConfig], None]) -> None:
@@ -105,7 +109,7 @@ def produce(figure: Figure, cfg: DictConfig) -> None:
     """
     networks = figure.networks(cfg)
     if cfg.results is None:
-        records, failures = compute(networks, cfg)
+        records, failures = compute(networks, cfg, figure.trains)
     else:
         records, failures = choose(load_records(_paths(cfg.results)), networks, cfg), []
     folder = Path(cfg.out).resolve() / figure.name
@@ -120,19 +124,22 @@ def produce(figure: Figure, cfg: DictConfig) -> None:
         sys.exit("\n".join([f"{len(failures)} of {len(networks)} networks failed:", *failures]))
 
 
-def compute(networks: Sequence[Network], cfg: DictConfig) -> tuple[list[Record], list[str]]:
+def compute(
+    networks: Sequence[Network], cfg: DictConfig, trains: bool = True
+) -> tuple[list[Record], list[str]]:
     """Train what is missing.
 
     Args:
         networks: The networks wanted.
         cfg: Settings of the command.
+        trains: Whether to train at all; else what is there is read.
 
     Returns:
         What is known of them, as far as they got, and what went wrong with others.
     """
     settings = Settings.of(cfg)
     work = plan(networks, settings)
-    failures = train_all(work, settings.jobs)
+    failures = train_all(work, settings.jobs) if trains else []
     records = read_folders(folder_of(*item) for item in work)
     return cut(records, networks), failures
 
@@ -196,7 +203,7 @@ def write(result: Result, folder: Path, name: str, records: Sequence[Record]) ->
         write_table(folder / f"{name}.csv", list(result.rows[0]), result.rows)
     command = command_line(name)
     claims = [
-        Claim(f.item, f.claim, f.result, f.agree, conditions(records, f.task), command)
+        Claim(f.item, f.claim, f.result, f.agree, f.scale or conditions(records, f.task), command)
         for f in result.findings
     ]
     save_claims(claims, folder)
