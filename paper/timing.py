@@ -78,7 +78,7 @@ class TimeInTurn(pl.Callback):
         short: Steps of those sequences for the untimed spectra.
         effort: ``steps`` of a round, ``rounds``, ``seconds``: no further round begins after so
             many, once there are three.
-        clock: Seconds.
+        clock: Seconds, given the device. Default: `now`.
 
     Attributes:
         steps: Seconds of a training step, for each round.
@@ -92,19 +92,19 @@ class TimeInTurn(pl.Callback):
         batch: Tensor,
         short: int,
         effort: DictConfig,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[torch.device], float] | None = None,
     ) -> None:
         self.steps: list[float] = []
         self.spectra: dict[Kind, list[float]] = {kind: [] for kind in measures}
         self.exponents: dict[Kind, int] = {}
         self._measures, self._batch, self._short = measures, batch, short
-        self._effort, self._clock = effort, clock
+        self._effort, self._clock = effort, clock or now
         self._count = 0
         self._begin = self._since = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self._begin = self._since = self._now(pl_module)
+        self._begin = self._since = self._clock(pl_module.device)
 
     def on_train_batch_end(
         self,
@@ -122,7 +122,7 @@ class TimeInTurn(pl.Callback):
             self._warm_up(pl_module)
         else:
             self._finish_round(pl_module)
-        self._since = self._now(pl_module)
+        self._since = self._clock(pl_module.device)
         done = len(self.steps)
         late = done >= MIN_ROUNDS and self._since - self._begin >= self._effort.seconds
         trainer.should_stop = done >= self._effort.rounds or late
@@ -142,24 +142,31 @@ class TimeInTurn(pl.Callback):
         Args:
             module: The network.
         """
-        self.steps.append((self._now(module) - self._since) / self._effort.steps)
+        self.steps.append((self._clock(module.device) - self._since) / self._effort.steps)
         for kind, measure in self._measures.items():
-            start = self._now(module)
+            start = self._clock(module.device)
             measure(module, self._batch)
-            self.spectra[kind].append(self._now(module) - start)
+            self.spectra[kind].append(self._clock(module.device) - start)
 
-    def _now(self, module: pl.LightningModule) -> float:
-        """Read the clock when the device has done its work.
 
-        Args:
-            module: The network.
+def now(device: torch.device) -> float:
+    """Read the clock when the device has done its work.
 
-        Returns:
-            Seconds.
-        """
-        if module.device.type == "cuda":
-            torch.cuda.synchronize(module.device)
-        return self._clock()
+    Args:
+        device: The device.
+
+    Returns:
+        Seconds; of the processor where it is one thread of a CPU, so that other work on the machine
+        does not count. With several threads, of which some wait, it would count too much.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.process_time() if counts_processor(device) else time.perf_counter()
+
+
+def counts_processor(device: torch.device) -> bool:
+    """Tell whether times on a device are those of the processor, not of the wall clock."""
+    return device.type == "cpu" and torch.get_num_threads() == 1
 
 
 def time_task(
@@ -248,15 +255,16 @@ def measure(lyapunov: DictConfig, kind: Kind, module: pl.LightningModule, batch:
 
 
 def device_name(device: torch.device) -> str:
-    """Name a device.
+    """Name a device and what is timed on it.
 
     Args:
         device: The device.
 
     Returns:
-        Its name on CUDA, on a CPU the number of threads.
+        Its name on CUDA, else the number of threads; and which time was taken.
     """
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{device.type}, {threads} thread{'s' if threads > 1 else ''}"
+        return f"{torch.cuda.get_device_name(device)}, wall time"
+    if counts_processor(device):
+        return f"{device.type}, 1 thread, processor time"
+    return f"{device.type}, {torch.get_num_threads()} threads, wall time"

@@ -6,7 +6,7 @@ import torch
 from omegaconf import OmegaConf
 
 from lightning_lyap.modules import MocapRNN
-from paper.timing import Kind, TimeInTurn
+from paper.timing import Kind, TimeInTurn, device_name, now
 
 KINDS = (Kind(1), Kind("auto", 2))
 BATCH = torch.zeros(3, 9, 4)
@@ -18,7 +18,8 @@ class Clock:
     def __init__(self) -> None:
         self.now = 100.0
 
-    def __call__(self) -> float:
+    def __call__(self, device: torch.device) -> float:
+        assert device.type == "cpu"
         return self.now
 
 
@@ -74,3 +75,19 @@ def test_no_round_begins_when_time_is_over_but_for_the_first_three(
     training = Training(6, seconds)
     training.run()
     assert len(training.watch.steps) == rounds
+
+
+@pytest.mark.parametrize(
+    ("threads", "clock", "words"),
+    [
+        (1, "process_time", "cpu, 1 thread, processor time"),
+        (2, "perf_counter", "cpu, 2 threads, wall time"),
+    ],
+)
+def test_the_processor_is_timed_where_one_thread_works_and_else_the_wall_clock(
+    threads: int, clock: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    monkeypatch.setattr(f"time.{clock}", lambda: 7.0)
+    assert now(torch.device("cpu")) == 7.0
+    assert device_name(torch.device("cpu")) == words
