@@ -6,15 +6,15 @@ loaded, forward, backward, optimizer; validation left out), and spectra of it ar
 them, on the same device: 10 sequences of 100 steps, all exponents of the hidden state, interval 1,
 as in the paper; and cheaper ones. A cost is the median over rounds, its interval the lowest and
 highest of them. CharRNN counts epochs: the time of a step times the batches of an epoch. With one
-thread (``OMP_NUM_THREADS=1``) processor time is taken, and other work on the machine does not count.
+thread (``OMP_NUM_THREADS=1``) processor time is taken, and other work does not count.
 
 The units needed are those at the lowest validation loss of the networks of Fig. 4 that were
 trained to their end, in ``out`` or ``results=FILE``; without any, that is said.
 
-Verdicts, by a rule set before the table was made: a number agrees with the paper's if it lies within a
-factor of two of it. Yes if that holds for the whole interval, no if for none of it. For the
-fraction of training the interval is the 95 % interval of the mean over networks, widened by that of
-the cost.
+Verdicts, by a rule set before the table was made: a number agrees with the paper's if it lies
+within a factor of two of it. Yes if that holds for the whole interval, no if for none of it. For
+the fraction of training the interval is the 95 % interval of the mean over networks, widened by
+that of the cost.
 """
 
 import statistics
