@@ -169,7 +169,7 @@ def judge_fraction(row: Row) -> tuple[str, Verdict]:
 def plus_minus(values: Sequence[float]) -> str:
     """Write mean and standard deviation."""
     mean, deviation = mean_and_deviation(values)
-    return f"{mean:.4g}" + (f" ± {deviation:.2g}" if deviation != "" else "")
+    return f"{mean:.4g}" + (f" ± {deviation:.4g}" if deviation != "" else "")
 
 
 def judge(low: float, high: float, printed: float) -> Verdict:
