@@ -89,7 +89,9 @@ def _normalize(vector: Tensor) -> Orthonormalization:
     # In units of the largest entry: squares would overflow above 1e19 and vanish below 1e-19.
     unit = vector.abs().amax(-2, keepdim=True)
     lost = unit == 0
-    scaled = torch.where(lost, torch.eye(vector.shape[1], 1).to(vector), vector / unit)
+    scaled = torch.where(
+        lost, torch.eye(vector.shape[1], 1, dtype=vector.dtype, device=vector.device), vector / unit
+    )
     length = torch.linalg.vector_norm(scaled, dim=-2, keepdim=True)
     log_stretch = (length.double().log() + unit.double().log()).squeeze(-1)
     bound = torch.full_like(log_stretch, SAFETY * torch.finfo(vector.dtype).eps)

@@ -74,12 +74,14 @@ class Figure:
         make: Makes it of their records and the settings; a ValueError says what is missing.
         measure: Measures a trained network, for figures that need more than the spectra of
             training; its sizes are those of the scale, under the figure's name and the task.
+        trains: Whether networks that are not there are trained; else it makes do with what is.
     """
 
     name: str
     networks: Callable[[DictConfig], list[Network]]
     make: Callable[[Sequence[Record], DictConfig], Result]
     measure: Measure | None = None
+    trains: bool = True
 
 
 def run(task: Callable[[DictConfig], None]) -> None:
@@ -113,7 +115,7 @@ def produce(figure: Figure, cfg: DictConfig) -> None:
     """
     networks = figure.networks(cfg)
     if cfg.results is None:
-        records, failures = compute(networks, cfg, [figure])
+        records, failures = compute(networks, cfg, [figure], figure.trains)
     else:
         records, failures = choose(load_records(_paths(cfg.results)), networks, cfg), []
     folder = Path(cfg.out).resolve() / figure.name
@@ -129,7 +131,10 @@ def produce(figure: Figure, cfg: DictConfig) -> None:
 
 
 def compute(
-    networks: Sequence[Network], cfg: DictConfig, figures: Sequence[Figure] = ()
+    networks: Sequence[Network],
+    cfg: DictConfig,
+    figures: Sequence[Figure] = (),
+    trains: bool = True,
 ) -> tuple[list[Record], list[str]]:
     """Train what is missing, then measure what is missing.
 
@@ -137,13 +142,14 @@ def compute(
         networks: The networks wanted.
         cfg: Settings of the command.
         figures: What their own networks are measured for.
+        trains: Whether to train at all; else what is there is read.
 
     Returns:
         What is known of them, as far as they got, and what went wrong with others.
     """
     settings = Settings.of(cfg)
     work = plan(networks, settings)
-    failures = train_all(work, settings.jobs)
+    failures = train_all(work, settings.jobs) if trains else []
     for figure in figures:
         if figure.measure is not None:
             names = {network.name for network in figure.networks(cfg)}

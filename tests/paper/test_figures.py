@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lightning_lyap.tables import read_table
-from paper import collect, compute, fig3, fig4, fig7, hidden_full, readout, report
+from paper import collect, compute, fig3, fig4, fig7, hidden_full, readout, report, table1
 from paper.claims import Claim, save_claims
 from paper.command import SETTINGS_FILE, Figure
 from tests.paper.conftest import Commands
@@ -49,6 +49,17 @@ def test_the_readout_lists_every_epoch_with_the_loss_beside(commands: Commands) 
     losses = [row for row in rows if row["quantity"] == "validation loss"]
     assert [row["task"] for row in losses] == ["charrnn"] * 2 + ["mocap"] * 2
     assert all(row["given_loss"] == "" for row in losses)
+
+
+def test_table1_counts_the_networks_that_are_there(commands: Commands) -> None:
+    commands.once(fig4.FIGURE)
+    done = commands.once(table1.FIGURE)
+    assert "was there" not in done.said
+    rows = read_table(done.folder / "table1.csv")
+    assert [row["networks"] for row in rows] == ["4"] * 8
+    best = [row["best_epoch"] for row in read_table(commands.out / "fig4" / "fig4.csv")]
+    means = [sum(map(float, best[i : i + 4])) / 4 for i in (0, 4)]
+    assert [float(rows[i]["needed"]) for i in (0, 4)] == [means[0], 3 * means[1]]
 
 
 def test_hidden_and_full_are_two_measurements_of_the_same_networks(commands: Commands) -> None:
