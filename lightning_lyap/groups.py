@@ -65,18 +65,17 @@ def shares(rows: slice, count: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(cuts)]
 
 
-def sensible_shares(system: Dynamics, basis: Tensor, decides: bool) -> int:
+def sensible_shares(system: Dynamics, basis: Tensor) -> int:
     """Tell into how many shares to split a group.
 
     Args:
         system: The dynamics.
         basis: Of the group, ``[B, N, k]``.
-        decides: Whether the run makes decisions for all sequences together.
 
     Returns:
         At least 1: several of large bases on the CPU, one for each thread that torch may use.
     """
-    if decides or not runs_in_threads(system) or not is_large(basis.shape):
+    if not runs_in_threads(system) or not is_large(basis.shape):
         return 1
     return num_shares(basis.shape[0]) if basis.device.type == "cpu" else 1
 

@@ -88,6 +88,8 @@ class AutoInterval:
     shrink much faster than the rest would otherwise set the pace for all. Those are marked as
     unresolved where they do not meet it. Of a partial spectrum, K < N, none is given up.
 
+    Sequences that run on different threads, devices or processes go by intervals of their own.
+
     The errors are those of each factorization. Rounding also turns directions whose exponents lie
     closer together than they are known, and these then share their stretches in another way; plain
     float32 does the same at interval 1. On small random networks, where neighbours are close, up to

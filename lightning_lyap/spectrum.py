@@ -145,8 +145,7 @@ def lyapunov_spectrum(
         drive = system.drive(inputs.detach().to(system.device))
 
         def group(rows: slice) -> Group:
-            decides = orthonormalize_every == "auto"
-            parts = shares(rows, sensible_shares(system, basis[rows], decides))
+            parts = shares(rows, sensible_shares(system, basis[rows]))
             trajectories = [
                 Trajectories(
                     system,

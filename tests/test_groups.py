@@ -50,6 +50,20 @@ def test_shares_give_the_same_estimate(settings: str, split: Any) -> None:
     assert parts.certificate.passed
 
 
+def test_shares_choose_intervals_of_their_own_within_the_tolerance(split: Any) -> None:
+    network = nn.GRU(2, 6, batch_first=True, dtype=torch.float64)
+    inputs = torch.randn(6, 60, 2, dtype=torch.float64)
+    exact = lyapunov_spectrum(network, inputs)
+    split(3)
+    auto = lyapunov_spectrum(network, inputs, orthonormalize_every="auto", keep_log_stretches=True)
+    assert_near(auto.exponents, exact.exponents, 1e-6)
+    assert auto.certificate.num_factorizations < 30
+    assert auto.log_stretches is not None
+    assert auto.log_stretches.shape == (len(auto.block_ends), 6, 6)
+    total = auto.log_stretches.sum(0) / 60
+    assert_near(total, auto.per_sequence, 1e-12)
+
+
 def test_progress_counts_the_steps_of_the_longest_share(split: Any) -> None:
     split(3)
     seen: list[tuple[int, int]] = []
@@ -77,12 +91,11 @@ def test_who_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     own = as_dynamics(lambda x, h: torch.tanh(h + x), torch.zeros(2, 3), "full", None)
     side = int(LARGE**0.5)
     large, small = torch.empty(8, side, side), torch.empty(8, side, side - 1)
-    assert sensible_shares(torchs, large, decides=False) == 4
-    assert sensible_shares(torchs, large[:2], decides=False) == 2
-    assert sensible_shares(torchs, large, decides=True) == 1
-    assert sensible_shares(torchs, small, decides=False) == 1
-    assert sensible_shares(own, large, decides=False) == 1
-    assert sensible_shares(torchs, large.to("meta"), decides=False) == 1
+    assert sensible_shares(torchs, large) == 4
+    assert sensible_shares(torchs, large[:2]) == 2
+    assert sensible_shares(torchs, small) == 1
+    assert sensible_shares(own, large) == 1
+    assert sensible_shares(torchs, large.to("meta")) == 1
 
 
 @pytest.mark.parametrize(("size", "count", "alone"), [(3, 3, True), (4, 2, False), (2, 2, True)])
