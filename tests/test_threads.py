@@ -127,7 +127,7 @@ def test_a_failure_stops_the_others(failing: int, error: type[BaseException]) ->
 
     ended = threading.Event()
     go_on = partial(_go_on, ended)
-    calls = [go_on, fail] if failing else [fail, go_on]
+    calls: list[Callable[[Report], None]] = [go_on, fail] if failing else [fail, go_on]
     start = time.monotonic()
     with pytest.raises(error, match="mine"):
         run_side_by_side(calls, lambda done: None)
