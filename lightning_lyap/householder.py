@@ -130,7 +130,7 @@ def reflector_qr(basis: Tensor) -> CompactOrthonormalization | None:
     signs = torch.where(diagonal < 0, -1.0, 1.0).to(basis.dtype)
     reflectors = Reflectors(factors, scales, signs, order)
     eps, size = torch.finfo(basis.dtype).eps, basis.shape[-1]
-    error = eps * size**0.5 * torch.linalg.vector_norm(sizes, dim=-1, keepdim=True)
+    error = eps * size**0.5 * lengths(sizes.unsqueeze(-1), sizes)
     bound = SAFETY * eps * condition(factors, column_lengths)
     if order is not None:
         share = _sampled_share(reflectors, sizes)
@@ -188,12 +188,25 @@ def lengths(basis: Tensor, sizes: Tensor) -> Tensor:
     Returns:
         ``[B, K]``.
     """
-    unit = sizes.amax(-1)
-    if bool(((unit > 1 / FAR) & (unit < FAR)).all()):
+    unit = _unit(sizes)
+    if unit is None:
         return torch.linalg.vector_norm(basis, dim=-2)
-    # In units of the largest entry, whose square would overflow or vanish.
-    unit = unit.clamp(min=torch.finfo(basis.dtype).tiny)[:, None]
     return torch.linalg.vector_norm(basis / unit.unsqueeze(-1), dim=-2) * unit
+
+
+def _unit(sizes: Tensor) -> Tensor | None:
+    """Find units in which products neither overflow nor vanish.
+
+    Args:
+        sizes: Of what is to be multiplied, ``[B, N]``.
+
+    Returns:
+        The largest of them, ``[B, 1]``; None where all can stay as they are.
+    """
+    unit = sizes.amax(-1, keepdim=True)
+    if bool(((unit > 1 / FAR) & (unit < FAR)).all()):
+        return None
+    return unit.clamp(min=torch.finfo(sizes.dtype).tiny)
 
 
 def condition(r: Tensor, lengths: Tensor) -> Tensor:
@@ -211,6 +224,9 @@ def condition(r: Tensor, lengths: Tensor) -> Tensor:
     if r.shape[-1] == 1:
         return torch.ones(r.shape[:-1], dtype=torch.float64, device=r.device)
     signs = random_signs(r.shape[-1], r.dtype, r.device)
+    unit = _unit(lengths)
+    if unit is not None:
+        r, lengths = r / unit.unsqueeze(-1), lengths / unit
     samples = torch.linalg.solve_triangular(r.mT, lengths.unsqueeze(-1) * signs, upper=False)
     return samples.double().square().mean(-1).sqrt()
 

@@ -13,6 +13,16 @@ PER_VECTOR, PER_DIRECTION, ON_CUDA = 12, 2, 2
 SHARE = 0.5
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
+# Its files, and the names of what is kept of files: those of version 2, then those of version 1.
+LIMITS = (
+    ("memory.max", "memory.current", "memory.stat", {"active_file", "inactive_file"}),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        {"total_active_file", "total_inactive_file"},
+    ),
+)
 
 
 def sequences_that_fit(system: Dynamics, num_vectors: int) -> int | None:
@@ -75,12 +85,28 @@ def _available() -> int | None:
 
 
 def _left_in_group() -> int | None:
-    """Read what the control group may still take, in bytes; None without a limit."""
+    """Ask what the control group may still take, in bytes; None without a limit."""
+    return next((left for names in LIMITS if (left := _left_by(*names)) is not None), None)
+
+
+def _left_by(limit: str, used: str, stat: str, caches: set[str]) -> int | None:
+    """Read what is left of a limit.
+
+    What the group keeps of files is free: the kernel gives it back before it refuses anything.
+
+    Args:
+        limit: File with the limit.
+        used: File with what was taken.
+        stat: File that tells what for.
+        caches: Names of what is kept of files.
+
+    Returns:
+        Bytes; None without a limit.
+    """
     try:
-        limit, used = (
-            int((CGROUP / f"memory.{name}").read_text(encoding="ascii"))
-            for name in ("max", "current")
-        )
-        return limit - used
+        left = int((CGROUP / limit).read_text(encoding="ascii"))
+        left -= int((CGROUP / used).read_text(encoding="ascii"))
+        lines = map(str.split, (CGROUP / stat).read_text(encoding="ascii").splitlines())
+        return left + sum(int(value) for name, value in lines if name in caches)
     except (OSError, ValueError):  # "max" is no number: no limit
         return None

@@ -9,7 +9,7 @@ of 1: a setting of that thread, which no other thread sees.
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -93,7 +93,8 @@ def run_side_by_side(
 ) -> None:
     """Run one call on this thread, the others each on one of its own.
 
-    If one of them fails, or this thread is interrupted, the others are stopped at their next step.
+    If one of them fails or can't be started, or this thread is interrupted, the others are stopped
+    at their next step.
 
     Args:
         calls: Each takes a function to be called after every step.
@@ -119,8 +120,9 @@ def run_side_by_side(
             raise
 
     with ThreadPoolExecutor(max(1, len(calls) - 1)) as pool:
-        futures = [pool.submit(work, call) for call in calls[1:]]
+        futures: list[Future[None]] = []
         try:
+            futures.extend(pool.submit(work, call) for call in calls[1:])
             with single_threaded():
                 calls[0](first)
             wait(futures)

@@ -32,11 +32,29 @@ def test_the_smaller_of_what_is_free_and_what_is_allowed(files: Path) -> None:
     assert free_bytes(CPU) == 300 * 1024
     (files / "memory.max").write_text("max\n")
     (files / "memory.current").write_text("5000\n")
+    (files / "memory.stat").write_text("anon 5000\n")
     assert free_bytes(CPU) == 300 * 1024
     (files / "memory.max").write_text("105000\n")
     assert free_bytes(CPU) == 100_000
     (files / "meminfo").write_text("MemTotal: 900 kB\n")
     assert free_bytes(CPU) == 100_000
+
+
+def test_what_a_group_keeps_of_files_is_free(files: Path) -> None:
+    (files / "memory.max").write_text("100000\n")
+    (files / "memory.current").write_text("99000\n")
+    (files / "memory.stat").write_text("anon 9000\nactive_file 30000\ninactive_file 60000\n")
+    assert free_bytes(CPU) == 91_000
+
+
+def test_groups_of_the_first_version(files: Path) -> None:
+    (files / "memory").mkdir()
+    (files / "memory" / "memory.limit_in_bytes").write_text("100000\n")
+    (files / "memory" / "memory.usage_in_bytes").write_text("99000\n")
+    (files / "memory" / "memory.stat").write_text(
+        "cache 50\ninactive_file 7\ntotal_inactive_file 60000\ntotal_active_file 30000\n"
+    )
+    assert free_bytes(CPU) == 91_000
 
 
 def test_on_cuda_the_cache_is_free(monkeypatch: pytest.MonkeyPatch) -> None:

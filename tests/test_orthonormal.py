@@ -150,6 +150,13 @@ def test_random_basis_is_uniformly_distributed() -> None:
     assert float(entries.mean(0).abs().max()) < 4 * (0.2 / 200) ** 0.5
 
 
+def test_a_single_vector_ignores_the_default_device() -> None:
+    vector = torch.tensor([[[0.0], [-2.0]], [[0.0], [0.0]]])
+    with torch.device("meta"):
+        result = orthonormalize(vector)
+    assert result.basis[..., 0].tolist() == [[0.0, -1.0], [1.0, 0.0]]
+
+
 def test_random_basis_ignores_the_default_device() -> None:
     with torch.device("meta"):
         basis = random_orthonormal_basis(4, 2, 0, torch.float64, torch.device("cpu"))
@@ -189,6 +196,16 @@ def test_large_entries_are_resolved() -> None:
     expected = torch.tensor([1e20, 1.0, 1e19]).double().log()
     torch.testing.assert_close(log_stretch[0], expected, rtol=1e-6, atol=1e-6)
     assert bool(resolved.all())
+
+
+def test_bounds_are_the_same_at_any_scale() -> None:
+    q, _ = torch.linalg.qr(torch.randn(2, 20, 20, dtype=torch.float64))
+    p, _ = torch.linalg.qr(torch.randn(2, 20, 20, dtype=torch.float64))
+    basis = (q * torch.logspace(0, -5, 20, dtype=torch.float64)) @ p
+    near, far = (orthonormalize((scale * basis).float()) for scale in (1.0, 1e38))
+    assert bool(near.resolved.all())
+    assert bool(far.resolved.all())
+    torch.testing.assert_close(far.rounding_error, near.rounding_error, rtol=0.5, atol=0)
 
 
 def test_moderately_different_rows_stay_accurate_in_place() -> None:

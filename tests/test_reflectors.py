@@ -103,11 +103,12 @@ def test_bounds_of_errors_are_not_smaller_than_those_of_householder_by_far(kind:
     assert 0.5 < float(ratio.min()) <= float(ratio.max()) < 2
 
 
-def test_noise_is_not_resolved_and_the_rest_is() -> None:
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+def test_noise_is_not_resolved_and_the_rest_is(scale: float) -> None:
     q, _ = torch.linalg.qr(torch.randn(6, 40, 40, dtype=torch.float64))
     p, _ = torch.linalg.qr(torch.randn(6, 40, 40, dtype=torch.float64))
     sizes = torch.logspace(0, -12, 40, dtype=torch.float64)
-    basis = (q * sizes) @ p
+    basis = scale * (q * sizes) @ p
     exact = reflector_qr(basis)
     rounded = reflector_qr(basis.float())
     assert exact is not None

@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -103,29 +105,48 @@ def test_the_first_call_reports_and_runs_here() -> None:
     assert reported == [(7, threading.get_ident())]
 
 
+def _go_on(ended: threading.Event, report: Report) -> None:
+    end = time.monotonic() + 20
+    try:
+        while time.monotonic() < end:
+            if report is not None:
+                report(1)
+            time.sleep(0.001)
+    finally:
+        ended.set()
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_failure_stops_the_others(failing: int, error: type[BaseException]) -> None:
     if failing == 1 and error is KeyboardInterrupt:
         pytest.skip("interrupts reach the first thread alone")
-    ended = threading.Event()
 
     def fail(report: Report) -> None:
         raise error("mine")
 
-    def go_on(report: Report) -> None:
-        end = time.monotonic() + 20
-        try:
-            while time.monotonic() < end:
-                if report is not None:
-                    report(1)
-                time.sleep(0.001)
-        finally:
-            ended.set()
-
-    calls = [go_on, fail] if failing else [fail, go_on]
+    ended = threading.Event()
+    go_on = partial(_go_on, ended)
+    calls: list[Callable[[Report], None]] = [go_on, fail] if failing else [fail, go_on]
     start = time.monotonic()
     with pytest.raises(error, match="mine"):
         run_side_by_side(calls, lambda done: None)
     assert ended.is_set()
     assert time.monotonic() - start < 10
+
+
+def test_a_thread_that_cannot_be_started_stops_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, submit, calls = threading.Event(), ThreadPoolExecutor.submit, iter(range(2))
+
+    def refuse(pool: ThreadPoolExecutor, *work: Any) -> Any:
+        if next(calls) == 1:
+            raise RuntimeError("can't start new thread")
+        return submit(pool, *work)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="start new thread"):
+        run_side_by_side([partial(_go_on, ended)] * 3, None)
+    assert ended.is_set()
+    assert time.monotonic() - start < 10
+    assert torch.get_num_threads() == 2
