@@ -1,6 +1,6 @@
 """What `layers="union"` saves in stacks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,7 +10,7 @@ from performance.timing import in_turn, ratio, stopwatch_of
 
 TEXT = (
     "How many times faster the complete spectrum of {stack} layers of H units is with "
-    '`layers="union"` than jointly (GRU, B = 2, float32, interval 1, one thread). Factorizations '
+    '`layers="union"` than jointly (GRU, B = {batch}, float32, interval 1, one thread). Factorizations '
     "and products of a layer with its own basis are L² times cheaper in all; the bar is 0.8 L². "
     "The difference is that of the union from its own twin, layer by layer."
 )
@@ -23,15 +23,17 @@ class Sizes:
     Attributes:
         units: Values of H, with the number of steps of each.
         rounds: How often.
+        batch: B.
         stack: L.
     """
 
     units: tuple[tuple[int, int], ...]
     rounds: int
+    batch: int = 10
     stack: int = 4
 
 
-FULL = Sizes(((64, 20), (128, 10), (256, 4), (512, 2)), 3)
+FULL = Sizes(((64, 40), (128, 20), (256, 10), (512, 4)), 3)
 QUICK = Sizes(((64, 10), (128, 4), (256, 2)), 2)
 
 
@@ -47,12 +49,12 @@ def measure(sizes: Sizes, device: torch.device) -> Result:
     """
     rows = []
     for units, steps in sizes.units:
-        joint = Problem(units, 2, steps, stack=sizes.stack)
-        union = Problem(units, 2, steps, stack=sizes.stack, layers="union")
-        difference = Problem(units, 1, 2, stack=sizes.stack, layers="union").difference()
+        joint = Problem(units, sizes.batch, steps, stack=sizes.stack)
+        union = replace(joint, layers="union")
+        difference = replace(union, steps=2).difference()
         calls = [joint.call(), union.call()]
         times = in_turn(calls, sizes.rounds, stopwatch=stopwatch_of(device), warm_up=False)
         what = f"H = {units}, T = {steps}: joint over union"
         bar = Bar(">=", 0.8 * sizes.stack**2)
         rows.append(Row(what, ratio(times, 0, 1), bar, difference=difference))
-    return Result("Layers by themselves", TEXT.format(stack=sizes.stack), rows)
+    return Result("Layers by themselves", TEXT.format(stack=sizes.stack, batch=sizes.batch), rows)
