@@ -62,7 +62,8 @@ What follows from it:
 - `every_n_validations` and `num_sequences` divide the cost without changing what is measured, but
   for wider error bars with fewer sequences.
 
-These are numbers of a CPU; a GPU has others.
+These are numbers of a CPU; a GPU [has others](GPU.md). What is aimed at, beside a bare loop and
+with its spread, and how costs grow with every size: [Performance](PERFORMANCE.md).
 """
 
 

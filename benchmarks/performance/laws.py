@@ -123,18 +123,19 @@ class Sizes:
         """Return the rows."""
         small, middle, few = self.units[0], self.units[1], self.partial
         both: list[Law] = []
-        for name, count in (("complete", None), (f"K = {few}", few)):
+        for name, count, steps in (("complete", None, 8), (f"K = {few}", few, 24)):
             both += [
-                Law(f"N, {name}", "units", self.units, Problem(0, 2, 8, count)),
-                Law(f"B, {name}", "batch", self.batches, Problem(middle, 0, 8, count)),
+                Law(f"N, {name}", "units", self.units, Problem(0, 2, steps, count)),
+                Law(f"B, {name}", "batch", self.batches, Problem(middle, 0, 24, count)),
                 Law(f"T, {name}", "steps", self.steps, Problem(small, 4, 0, count)),
             ]
+        stack = Problem(small, 4, 12)
         return [
             *both,
-            Law("K, of N fixed", "count", self.counts, Problem(self.units[-2], 4, 8)),
-            Law("L, complete, joint", "stack", self.stacks, Problem(small, 4, 8)),
-            Law("L, complete, union", "stack", self.stacks, Problem(small, 4, 8, layers="union")),
-            Law(f"L, K = {few}, joint", "stack", self.stacks, Problem(small, 4, 8, few)),
+            Law("K, of N fixed", "count", self.counts, Problem(self.units[-2], 4, 12)),
+            Law("L, complete, joint", "stack", self.stacks, stack),
+            Law("L, complete, union", "stack", self.stacks, replace(stack, layers="union")),
+            Law(f"L, K = {few}, joint", "stack", self.stacks, replace(stack, count=few)),
         ]
 
 
@@ -158,7 +159,7 @@ def measure(sizes: Sizes, device: torch.device) -> Result:
         device: The CPU.
 
     Returns:
-        A row for each law.
+        A row for each law, two for those in N: all sizes, and the three largest.
     """
     rows = []
     for each in sizes.laws():
@@ -166,7 +167,10 @@ def measure(sizes: Sizes, device: torch.device) -> Result:
         calls = [problem.call() for problem in problems]
         calls[0]()
         times = in_turn(calls, sizes.rounds, stopwatch=stopwatch_of(device), warm_up=False)
-        found, error = law(each.sizes, times)
-        what = f"time in {each.what} ({each.sizes[0]} to {each.sizes[-1]})"
-        rows.append(Row(what, found, error=error, difference=problems[1].difference()))
+        difference = problems[1].difference()
+        # The largest sizes by themselves, where what does not depend on them counts least.
+        for first in sorted({0, len(each.sizes) - 3 if each.name == "units" else 0}):
+            found, error = law(each.sizes[first:], [row[first:] for row in times])
+            what = f"time in {each.what} ({each.sizes[first]} to {each.sizes[-1]})"
+            rows.append(Row(what, found, error=error, difference=difference))
     return Result("How the time grows", TEXT, rows)

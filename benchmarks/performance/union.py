@@ -10,9 +10,9 @@ from performance.timing import in_turn, ratio, stopwatch_of
 
 TEXT = (
     "How many times faster the complete spectrum of {stack} layers of H units is with "
-    '`layers="union"` than jointly (GRU, B = {batch}, float32, interval 1, one thread). Factorizations '
-    "and products of a layer with its own basis are L² times cheaper in all; the bar is 0.8 L². "
-    "The difference is that of the union from its own twin, layer by layer."
+    '`layers="union"` than jointly (GRU, B = {batch}, float32, interval 1, one thread). '
+    "Factorizations and products of layers with bases of their own are L² times cheaper in all; "
+    "the bar is 0.8 L². The difference is that of the union from its own twin, layer by layer."
 )
 
 
