@@ -8,8 +8,6 @@ are printed. ``--write`` makes docs/COST.md.
 import argparse
 import os
 import platform
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import AutodiffDynamics, lyapunov_spectrum
+from performance.timing import interleaved
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "COST.md"
 SEQUENCES, STEPS, FEATURES = 10, 50, 32
-SHORTEST = 0.02  # seconds; what is quicker is repeated until it takes this long
 HEADER = (
     "| network | N | K | settings | training steps per spectrum | part of the complete spectrum |\n"
     "| --- | ---: | ---: | --- | ---: | ---: |"
@@ -64,7 +62,8 @@ What follows from it:
 - `every_n_validations` and `num_sequences` divide the cost without changing what is measured, but
   for wider error bars with fewer sequences.
 
-These are numbers of a CPU; a GPU has others.
+These are numbers of a CPU; a GPU [has others](GPU.md). What is aimed at, beside a bare loop and
+with its spread, and how costs grow with every size: [Performance](PERFORMANCE.md).
 """
 
 
@@ -104,47 +103,6 @@ NETWORKS: tuple[tuple[str, str, int, int, str, tuple[Case, ...]], ...] = (
     ("GRU, 2 layers of 128", "GRU", 128, 2, "full", (CASES[0], UNION)),
     ("LSTM, 256 units, hidden", "LSTM", 256, 1, "hidden", CASES),
 )
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Time a call, several of it if it is quick.
-
-    Args:
-        call: What to time.
-
-    Returns:
-        Seconds per call, of the processor: other work on the machine does not count.
-    """
-    start, count = time.process_time(), 0
-    while True:
-        call()
-        count += 1
-        passed = time.process_time() - start
-        if passed > SHORTEST:
-            return passed / count
-
-
-def interleaved(
-    calls: list[Callable[[], object]], rounds: int, budget: float = float("inf")
-) -> list[list[float]]:
-    """Time calls in turn, so that what slows the machine for a while slows all of them.
-
-    Args:
-        calls: What to time.
-        rounds: How often.
-        budget: Seconds of the processor after which no further round begins.
-
-    Returns:
-        Median ratios ``[i][j]``: time of call i over time of call j.
-    """
-    begin = time.process_time()
-    times: list[list[float]] = []
-    for call in calls:
-        call()
-    while len(times) < rounds and (not times or time.process_time() - begin < budget):
-        times.append([seconds(call) for call in calls])
-    span = range(len(calls))
-    return [[statistics.median(row[i] / row[j] for row in times) for j in span] for i in span]
 
 
 def training_step(network: nn.RNNBase, inputs: Tensor) -> Callable[[], None]:

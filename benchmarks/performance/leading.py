@@ -1,0 +1,126 @@
+"""What an automatic interval saves, and what leading exponents cost beside all of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap.interval import Interval
+from lightning_lyap.orthonormal import random_orthonormal_basis
+from performance.networks import characters, network
+from performance.table import Bar, Result, Row
+from performance.timing import Spread, in_turn, ratio, stopwatch_of
+from performance.twin import Twin, largest_difference
+
+TEXT = (
+    'LSTM of {units} units as torch initializes it, `state="hidden"`, on one-hot characters: '
+    "B = {batch}, T = {steps}, float32, one thread. How many times faster than the complete "
+    "spectrum at interval 1 each is. The twin has interval 1 in float64 and starts from the same "
+    "basis."
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much to compute.
+
+    Attributes:
+        units: H.
+        batch: B.
+        steps: T.
+        rounds: How often.
+        leading: K of the leading exponents, besides the first alone.
+    """
+
+    units: int
+    batch: int
+    steps: int
+    rounds: int
+    leading: int = 32
+
+
+FULL = Sizes(512, 10, 100, 3)
+QUICK = Sizes(256, 10, 30, 2)
+
+
+def _bases(sizes: Sizes) -> list[Tensor | None]:
+    """Draw the bases to start from: the complete one, some vectors, one vector.
+
+    Args:
+        sizes: How much.
+
+    Returns:
+        None for the identity, ``[N, K]``.
+    """
+    counts = (sizes.leading, 1)
+    cpu = torch.device("cpu")
+    drawn = [random_orthonormal_basis(sizes.units, k, 0, torch.float64, cpu) for k in counts]
+    return [None, *drawn]
+
+
+@torch.no_grad()
+def measure(sizes: Sizes, device: torch.device) -> Result:
+    """Measure the section.
+
+    Args:
+        sizes: How much.
+        device: Where.
+
+    Returns:
+        A row for each number of exponents and each interval.
+    """
+    module, inputs = network("LSTM", sizes.units), characters(sizes.batch, sizes.steps)
+    bars = {
+        (0, "auto"): Bar(">=", 1.6),
+        (1, 1): Bar(">=", 15.0),
+        (1, "auto"): Bar(">=", 15.0),
+        (2, 1): Bar(">=", 100.0),
+        (2, "auto"): Bar(">=", 100.0),
+    }
+    names = ("all", f"the leading {sizes.leading}", "the leading one")
+    bases = _bases(sizes)
+    exact = [Twin(module).exponents(inputs[:1], basis) for basis in bases]
+    own, driving = module.to(device), inputs.to(device)
+    cases: list[tuple[int, Interval]] = [(0, 1), *bars]  # type: ignore[list-item]
+    calls: list[Callable[[], Any]] = [
+        partial(_spectrum, own, driving, bases[which], every) for which, every in cases
+    ]
+    differences = [
+        largest_difference(call(), exact[which])
+        for call, (which, _) in zip(calls, cases, strict=True)
+    ]
+    times = in_turn(calls, sizes.rounds, stopwatch=stopwatch_of(device), warm_up=False)
+    rows = [Row("all, interval 1", Spread(1.0, 1.0, 1.0, len(times)), difference=differences[0])]
+    for i, (which, every) in enumerate(cases[1:], start=1):
+        what = f"{names[which]}, interval {every}"
+        bar = bars[which, every]
+        rows.append(Row(what, ratio(times, 0, i), bar, difference=differences[i]))
+    accuracy = Spread.of(differences[i] for i, (_, every) in enumerate(cases) if every == "auto")
+    worst = Spread(accuracy.highest, accuracy.lowest, accuracy.highest, 1)
+    rows.append(Row("interval auto: largest difference, nats per step", worst, Bar("<=", 1e-3)))
+    text = TEXT.format(units=sizes.units, batch=sizes.batch, steps=sizes.steps)
+    return Result("Automatic interval and leading exponents", text, rows)
+
+
+def _spectrum(
+    module: torch.nn.RNNBase, inputs: Tensor, basis: Tensor | None, every: Interval
+) -> SpectrumEstimate:
+    """Measure from a given basis.
+
+    Args:
+        module: The LSTM.
+        inputs: ``[B, T, I]``.
+        basis: ``[N, K]``, or None for the identity.
+        every: The interval.
+
+    Returns:
+        The estimate.
+    """
+    start = None if basis is None else basis.float().expand(len(inputs), -1, -1)
+    return lyapunov_spectrum(
+        module, inputs, state="hidden", initial_basis=start, orthonormalize_every=every
+    )
