@@ -103,7 +103,7 @@ def draw(comparisons: Mapping[str, Comparison]) -> Any:
         for task, c in comparisons.items()
     }
     high = max(-(-len(names) // COLUMNS) for names in shown.values())
-    figure = new_figure(6.0 * len(shown), 2.3 * high + 0.4)
+    figure = new_figure(6.4 * len(shown), 2.3 * high + 0.4)
     parts = figure.subfigures(1, len(shown), squeeze=False, wspace=0.03)[0]
     for part, (task, names) in zip(parts, shown.items(), strict=True):
         grid = part.subplots(high, COLUMNS, squeeze=False, sharey=True)
