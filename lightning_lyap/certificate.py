@@ -70,8 +70,8 @@ class Certificate:
     """How far an estimate is from the identities it must obey.
 
     Checked are the first, second, fourth, eighth block and so on, and the last, all sequences of
-    each (for the sum rule one, in turn); of each identity the worst case is kept. None: it does not
-    exist for these dynamics, or wasn't checked.
+    each (for the sum rule one of those that ran together, in turn); of each identity the worst case
+    is kept. None: it does not exist for these dynamics, or wasn't checked.
 
     Attributes:
         sum_rule: ``|sum_i log R_ii - sum_t log |det J_t||`` per step, nats, of the stretches that

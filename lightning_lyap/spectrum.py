@@ -100,7 +100,8 @@ def lyapunov_spectrum(
             larger; the first group also stops short of the end once they are, after 256 counted
             steps at the earliest. Log-stretches kept are those between the block ends that all
             groups have in common. ``target_reached`` of the estimate says whether they are, or the
-            sequences were exhausted. Default: all sequences are run, at once.
+            sequences were exhausted. Where 16 sequences don't fit into the memory the groups are
+            smaller. Default: all sequences are run.
         keep_log_stretches: Whether to keep them, ``[M, B, K]``, for convergence curves.
         progress: Called with (steps done, steps in all) after every step.
 
