@@ -83,7 +83,7 @@ TOYS: dict[str, Callable[[torch.device], Result]] = {
     ),
     "crossover": partial(crossover.measure, crossover.Sizes((4,), 2, 1, gates=(4,))),
     "union": partial(union.measure, union.Sizes(((4, 3),), 2, batch=2, stack=2)),
-    "parallel": partial(parallel.measure, parallel.Sizes(((8, 3),), 2, 1, 1.0)),
+    "parallel": partial(parallel.measure, parallel.Sizes(((8, 3, 2),), 2, 1, 1.0)),
     "callback": partial(
         fit.measure,
         fit.Sizes(3, 4, 5, 2, 2, 2, 1, {"num_sequences": 2, "num_steps": 6, "figures": False}),
