@@ -22,8 +22,9 @@ TEXT = (
     "How many times faster a complete spectrum is with shares of the sequences side by side, one "
     "for each thread, than as a single share on which products and factorizations use torch's own "
     "threads: wall time, GRU, B = {batch}, float32, {count} threads. Once as the machine is, and "
-    "once beside as many busy processes as it has cores: there the library's threads wait for each "
-    "other."
+    "once beside as many busy processes as it has cores, where threads that wait for each other "
+    "lose the time that each of them waits for a core. Checks that are done once, on one thread, "
+    "are part of both."
 )
 WHERE = ("alone", "beside busy neighbors")
 # Ends by itself with its parent, or after ten minutes.
