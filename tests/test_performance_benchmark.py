@@ -129,6 +129,33 @@ def test_a_section_measures_on_its_device_by_its_clock(monkeypatch: pytest.Monke
     assert asked == [CPU] * 4
 
 
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("overhead", overhead), ("crossover", crossover), ("union", union), ("parallel", parallel)],
+)
+def test_the_first_of_two_is_divided_by_the_second(
+    name: str, module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "in_turn", lambda *given, **named: [[6.0, 3.0], [9.0, 1.0]])
+    assert {row.found for row in TOYS[name](CPU).rows} == {Spread(5.5, 2.0, 9.0, 2)}
+
+
+def test_all_exponents_are_divided_by_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [[12.0, 6.0, 4.0, 3.0, 2.0, 1.0]]
+    monkeypatch.setattr(leading, "in_turn", lambda *given, **named: times)
+    rows = TOYS["leading"](CPU).rows
+    assert [row.found.median for row in rows[:-1]] == [1, 2, 3, 4, 6, 12]
+    assert [None if row.bar is None else row.bar.value for row in rows] == [
+        None,
+        1.6,
+        15,
+        15,
+        100,
+        100,
+        1e-3,
+    ]
+
+
 def test_the_bare_loop_has_the_products_of_the_spectrum() -> None:
     module, inputs = network("GRU", 5), characters(2, overhead.KEPT)
     found = overhead.bare_loop(overhead.jacobians(module, inputs), overhead.KEPT)
