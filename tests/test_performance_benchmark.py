@@ -83,7 +83,7 @@ TOYS: dict[str, Callable[[torch.device], Result]] = {
     ),
     "crossover": partial(crossover.measure, crossover.Sizes((4,), 2, 1, gates=(4,))),
     "union": partial(union.measure, union.Sizes(((4, 3),), 2, batch=2, stack=2)),
-    "parallel": partial(parallel.measure, parallel.Sizes(((8, 3),), 2, 1, 1.0)),
+    "parallel": partial(parallel.measure, parallel.Sizes(((8, 3, 2),), 2, 1, 1.0)),
     "callback": partial(
         fit.measure,
         fit.Sizes(3, 4, 5, 2, 2, 2, 1, {"num_sequences": 2, "num_steps": 6, "figures": False}),
@@ -127,6 +127,33 @@ def test_a_section_measures_on_its_device_by_its_clock(monkeypatch: pytest.Monke
     rows = [TOYS[name](CPU).rows[-2].found for name in ("overhead", "leading")]
     assert rows == [Spread(1.0, 1.0, 1.0, 2)] * 2
     assert asked == [CPU] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("overhead", overhead), ("crossover", crossover), ("union", union), ("parallel", parallel)],
+)
+def test_the_first_of_two_is_divided_by_the_second(
+    name: str, module: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "in_turn", lambda *given, **named: [[6.0, 3.0], [9.0, 1.0]])
+    assert {row.found for row in TOYS[name](CPU).rows} == {Spread(5.5, 2.0, 9.0, 2)}
+
+
+def test_all_exponents_are_divided_by_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [[12.0, 6.0, 4.0, 3.0, 2.0, 1.0]]
+    monkeypatch.setattr(leading, "in_turn", lambda *given, **named: times)
+    rows = TOYS["leading"](CPU).rows
+    assert [row.found.median for row in rows[:-1]] == [1, 2, 3, 4, 6, 12]
+    assert [None if row.bar is None else row.bar.value for row in rows] == [
+        None,
+        1.6,
+        15,
+        15,
+        100,
+        100,
+        1e-3,
+    ]
 
 
 def test_the_bare_loop_has_the_products_of_the_spectrum() -> None:

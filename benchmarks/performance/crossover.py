@@ -11,9 +11,9 @@ from performance.timing import in_turn, ratio, stopwatch_of
 
 TEXT = (
     "Time of the matrix-free product with K tangent vectors over that of the dense one, with B = "
-    "{batch}, on both sides of the switch of `lightning_lyap.dynamics.gates`: where dense is "
-    "chosen the ratio should be above 1, elsewhere below, and near the switch it is about 1. Here "
-    "the difference is that of either product from an einsum in float64."
+    "{batch} on one thread, on both sides of the switch of `lightning_lyap.dynamics.gates`: "
+    "where dense is chosen the ratio should be above 1, elsewhere below, and near the switch it is "
+    "about 1. Here the difference is that of either product from an einsum in float64."
 )
 
 

@@ -16,13 +16,14 @@ TEXT = """# Performance
 
 Made by `python -m benchmarks.run --write` ({machine}); don't edit.
 
-All numbers are ratios, or exponents of power laws, measured in turn in one run: median and lowest
-to highest of the rounds. Where it says one thread, it is processor time, which other work on the
-machine does not count in; elsewhere it is wall time. When the sections began the machine had a
-load of {load} (processes that run or wait, the benchmark's own among them). Every section compares
-what it measures with a naive twin in float64: the cells' equations, dense Jacobians by automatic
-differentiation and `torch.linalg.qr`, one step after the other. "Off by" is the largest difference
-of a resolved exponent, nats per step. A bar is what was aimed at; the verdict judges the median.
+All numbers are ratios, or exponents of power laws; what a section compares is measured in turn in
+one run: median and lowest to highest of the rounds. Where it says one thread, it is processor time,
+in which other work on the machine does not count; elsewhere it is wall time. When the sections
+began the machine had a load of {load} (processes that run or wait, the benchmark's own among them).
+Every section compares what it measures with a naive twin in float64: the cells' equations, dense
+Jacobians by automatic differentiation and `torch.linalg.qr`, one step after the other. "Off by" is
+the largest difference of a resolved exponent, nats per step. A bar is what was aimed at; the
+verdict judges the median.
 {missed}
 """
 

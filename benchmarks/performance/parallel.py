@@ -22,9 +22,11 @@ TEXT = (
     "How many times faster a complete spectrum is with shares of the sequences side by side, one "
     "for each thread, than as a single share on which products and factorizations use torch's own "
     "threads: wall time, GRU, B = {batch}, float32, {count} threads. Once as the machine is, and "
-    "once beside as many busy processes as it has cores: there the library's threads wait for each "
-    "other."
+    "once beside as many busy processes as it has cores, where threads that wait for each other "
+    "lose the time that each of them waits for a core. Checks that are done once, on one thread, "
+    "are part of both."
 )
+WHERE = ("alone", "beside busy neighbors")
 # Ends by itself with its parent, or after ten minutes.
 NEIGHBOR = """
 import os, sys, time
@@ -39,20 +41,21 @@ class Sizes:
     """How much to compute.
 
     Attributes:
-        units: Values of N, with the number of steps of each.
+        units: Values of N, with the number of steps alone and beside neighbors, where a run may
+            take a hundred times as long.
         batch: B.
         rounds: How often.
         budget: Seconds after which no further round begins, for each row.
     """
 
-    units: tuple[tuple[int, int], ...]
+    units: tuple[tuple[int, int, int], ...]
     batch: int
     rounds: int
     budget: float
 
 
-FULL = Sizes(((128, 40), (256, 15), (512, 5)), 10, 5, 12.0)
-QUICK = Sizes(((128, 20), (256, 6)), 10, 3, 6.0)
+FULL = Sizes(((128, 100, 40), (256, 60, 15), (512, 20, 5)), 10, 5, 20.0)
+QUICK = Sizes(((128, 30, 10), (256, 10, 5)), 10, 3, 6.0)
 
 
 @contextmanager
@@ -102,17 +105,18 @@ def measure(sizes: Sizes, device: torch.device) -> Result:
     """
     rows, cores = [], os.cpu_count() or 1
     with threads(cores):
-        for units, steps in sizes.units:
-            module, inputs = network("GRU", units), characters(sizes.batch, steps)
-            run = partial(lyapunov_spectrum, module, inputs)
-            with torch.no_grad():
-                exact = Twin(module).exponents(inputs[:1])
-            difference = largest_difference(run(), exact)
-            calls: list[Callable[[], object]] = [partial(as_one_share, run), run]
-            for where, busy in (("alone", 0), ("beside busy neighbors", cores)):
+        for units, *steps in sizes.units:
+            module, driving = network("GRU", units), characters(sizes.batch, steps[0])
+            for where, busy, count in zip(WHERE, (0, cores), steps, strict=True):
+                inputs = driving[:, :count]
+                run = partial(lyapunov_spectrum, module, inputs)
+                with torch.no_grad():
+                    exact = Twin(module).exponents(inputs[:1])
+                difference = largest_difference(run(), exact)
+                calls: list[Callable[[], object]] = [partial(as_one_share, run), run]
                 with neighbors(busy):
                     times = in_turn(calls, sizes.rounds, sizes.budget, WALL, warm_up=busy == 0)
-                what = f"N = {units}, T = {steps}, {where}: one share over shares"
+                what = f"N = {units}, T = {count}, {where}: one share over shares"
                 rows.append(Row(what, ratio(times, 0, 1), difference=difference))
     text = TEXT.format(batch=sizes.batch, count=cores)
     return Result("Shares side by side", text, rows)
