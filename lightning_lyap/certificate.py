@@ -155,10 +155,12 @@ class Inspector:
 
     Args:
         system: The dynamics.
+        volumes: Whether to check the sum rule.
     """
 
-    def __init__(self, system: Dynamics) -> None:
+    def __init__(self, system: Dynamics, volumes: bool = True) -> None:
         self._system = system
+        self._volumes = volumes
         self._blocks = 0
         self._checked = 0
         self._kept: list[tuple[str, Tensor, Tensor]] = []
@@ -166,7 +168,7 @@ class Inspector:
 
     def copy(self) -> "Inspector":
         """Return an inspector that has seen the same blocks and goes on by itself."""
-        other = Inspector(self._system)
+        other = Inspector(self._system, self._volumes)
         other._blocks, other._checked, other._kept = self._blocks, self._checked, list(self._kept)
         other._seen = list(self._seen)
         return other
@@ -207,6 +209,7 @@ class Inspector:
         if isinstance(self._system, Certifiable):
             state, basis = start
             complete = num_blocks(self._system) * basis.shape[2] == self._system.tangent_size
+            complete = complete and self._volumes
             self._seen.append(_Block(self._blocks, state, drive, complete, *result[1:]))
 
     def settle(self) -> None:

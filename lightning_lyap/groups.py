@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from lightning_lyap.certificate import Inspector
 from lightning_lyap.dynamics import Dynamics
 from lightning_lyap.dynamics.base import runs_in_threads
 from lightning_lyap.threads import num_shares, run_side_by_side, single_threaded
@@ -105,6 +106,9 @@ class Group:
 
     def __init__(self, shares: Sequence[Trajectories], drives: Sequence[Tensor]) -> None:
         self.shares = list(shares)
+        for share in self.shares[1:]:
+            # Determinants cost as much as factorizations: one sequence of the group is enough.
+            share.inspector = Inspector(share.system, volumes=False)
         self._drives = list(drives)
 
     @property
@@ -121,8 +125,8 @@ class Group:
         """
         longest = self.longest
         if len(self.shares) == 1:
-            on_cpu = longest.sums.device.type == "cpu"
-            alone = on_cpu and longest.shape[1] < SMALL and not is_large(longest.shape)
+            own = longest.sums.device.type == "cpu" and runs_in_threads(longest.system)
+            alone = own and longest.shape[1] < SMALL and not is_large(longest.shape)
             with single_threaded() if alone else nullcontext():
                 longest.go(self._drives[0], until, report)
             return

@@ -7,7 +7,7 @@ import torch
 from lightning_lyap.dynamics import Dynamics
 
 # Peak of a run in numbers per sequence and tangent direction: this many times K, and this many
-# times N, was never exceeded (`python benchmarks/memory.py`); on CUDA panels are in float64.
+# times N, was never exceeded (docs/PERFORMANCE.md); on CUDA panels are in float64.
 PER_VECTOR, PER_DIRECTION, ON_CUDA = 12, 2, 2
 # Part of the memory that is free which a run may take.
 SHARE = 0.5

@@ -71,7 +71,7 @@ SIGHT = {
     "estimate": {"certificate", "checks", "measures", "contrasts", "uncertainty"},
     "threads": set[str](),
     "memory": {"dynamics"},
-    "groups": {"dynamics", "threads", "trajectories"},
+    "groups": {"certificate", "dynamics", "threads", "trajectories"},
     "assembly": {"certificate", "dynamics", "estimate", "groups", "trajectories"},
     "extension": {"assembly", "groups", "trajectories"},
     "forward": {"certificate", "dynamics"},

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_lyap import groups, lyapunov_spectrum
 from lightning_lyap.dynamics import as_dynamics
+from lightning_lyap.dynamics.stacked import StackedRecurrence
 from lightning_lyap.groups import LARGE, sensible_shares, shares
 from tests.compare import assert_near
 
@@ -113,6 +114,34 @@ def test_small_systems_run_on_one_thread(
     monkeypatch.setattr(groups, "single_threaded", single_threaded)
     lyapunov_spectrum(nn.RNN(1, size), torch.randn(2, 5, 1), num_exponents=count)
     assert bool(entered) == alone
+
+
+def test_a_users_step_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "single_threaded", lambda: pytest.fail("on one thread"))
+    start = torch.zeros(2, 3)
+    lyapunov_spectrum(
+        lambda x, h: torch.tanh(h + x), torch.randn(2, 5, 1), initial_state=start, num_exponents=1
+    )
+
+
+def test_determinants_are_computed_for_one_share(
+    split: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    own = StackedRecurrence.log_abs_det
+
+    def count(system: StackedRecurrence, drive: Tensor, state: Any) -> Tensor:
+        calls.append(len(drive))
+        return own(system, drive, state)
+
+    monkeypatch.setattr(StackedRecurrence, "log_abs_det", count)
+    found = []
+    for shares_wanted in (1, 4):
+        split(shares_wanted)
+        calls.clear()
+        lyapunov_spectrum(nn.GRU(1, 3), torch.randn(4, 5, 1))
+        found.append(list(calls))
+    assert found[0] == found[1] != []
 
 
 def test_a_failing_share_fails_the_estimate(split: Any, monkeypatch: pytest.MonkeyPatch) -> None:
