@@ -167,6 +167,14 @@ def test_the_switch_lies_between_the_sides(gates: int) -> None:
     assert [prefers_dense(gates, k) for k in crossover.sides(gates)] == [False, False, True, True]
 
 
+def test_what_is_timed_is_the_problem() -> None:
+    estimate = laws.Problem(4, 3, 5, count=6, stack=2, layers="union").call()()
+    assert (estimate.tangent_size, estimate.num_exponents, estimate.num_sequences) == (8, 6, 3)
+    assert estimate.steps.tolist() == [5, 5, 5]
+    assert estimate.layer is not None
+    assert laws.Problem(4, 3, 5, stack=2).call()().layer is None
+
+
 def test_a_law_varies_one_size_alone() -> None:
     (found,) = (each for each in laws.QUICK.laws() if each.what == "L, complete, union")
     assert [p.stack for p in found.problems()] == [1, 2, 3, 4]
