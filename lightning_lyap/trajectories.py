@@ -170,6 +170,8 @@ class Trajectories:
             compact = factorize_compactly(self.system, basis)
             if compact is not None:
                 return compact
+            # A direction that is lost once is lost at most steps: trying again would cost more.
+            self._compact = False
         if self._cascade is None:
             return factorize(self.system, basis, orthonormalize)
         result = factorize(self.system, basis, self._cascade)

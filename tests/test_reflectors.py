@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import lyapunov_spectrum, reflectors
+from lightning_lyap import lyapunov_spectrum, reflectors, trajectories
 from lightning_lyap.dynamics import from_torch_module
 from lightning_lyap.dynamics.gates import mix_gates, mixed_columns
 from lightning_lyap.householder import householder_qr, reflector_qr
 from lightning_lyap.reflectors import Reflectors, dense, pays_for
+from lightning_lyap.rounding import CompactOrthonormalization
 from tests.compare import assert_near
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
@@ -184,12 +185,20 @@ def test_spectra_are_the_same(name: str, settings: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("always")
-def test_a_network_that_loses_directions_goes_on() -> None:
+def test_a_network_that_loses_directions_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rectified units that are silent lose their directions; the others are measured."""
     network = nn.RNN(1, 4, nonlinearity="relu", bias=False, batch_first=True)
     network.weight_ih_l0 = nn.Parameter(torch.tensor([[1.0], [1.0], [0.0], [0.0]]))
     network.weight_hh_l0 = nn.Parameter(torch.diag(torch.tensor([0.5, 0.25, 1.0, 1.0])))
+    tried = []
+
+    def count(basis: Tensor) -> CompactOrthonormalization | None:
+        tried.append(len(basis))
+        return reflector_qr(basis)
+
+    monkeypatch.setattr(trajectories, "reflector_qr", count)
     estimate = lyapunov_spectrum(network, torch.ones(2, 30, 1))
+    assert len(tried) == 1
     assert_near(estimate.exponents[:2].exp().float(), torch.tensor([0.5, 0.25]), 1e-6)
     assert bool((estimate.exponents[2:] == -torch.inf).all())
 
