@@ -3,10 +3,12 @@
 Bases are ``[B, N, K]``: K tangent vectors of size N, as columns, for each of B sequences.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from lightning_lyap.reflectors import Reflectors
+from lightning_lyap.reflectors import Reflectors, rows_back
 from lightning_lyap.rounding import (
     GRADED,
     MARGIN,
@@ -49,22 +51,16 @@ def householder_qr(basis: Tensor) -> Orthonormalization:
     """
     if basis.shape[-1] == 1:
         return _normalize(basis)
-    sizes, graded, order = order_of_rows(basis)
-    if order is not None:
-        sizes = sizes.gather(-1, order)
-        rows = order.unsqueeze(1).expand(-1, basis.shape[-1], -1)
-        q, r = _factor(basis.mT.gather(-1, rows).mT)
-        q_in_order = torch.empty_like(q.mT).scatter_(-1, rows, q.mT).mT
-    else:
-        q, r = _factor(basis)
-        q_in_order = q
+    basis, sizes, graded, order, column_lengths = _prepare(basis)
+    q, r = torch.linalg.qr(basis)
+    q_in_order = q if order is None else rows_back(q, order)
     norms = basis.shape[-1] ** 0.5 * sizes
     eps = torch.finfo(basis.dtype).eps
     error = eps * (q.abs().mT @ norms.unsqueeze(-1)).squeeze(-1)
     diagonal = r.diagonal(dim1=-2, dim2=-1)
     signs = torch.where(diagonal < 0, -1.0, 1.0).to(basis.dtype)
     stretch = diagonal.abs()
-    bound = SAFETY * eps * condition(r, lengths(basis, sizes))
+    bound = SAFETY * eps * condition(r, column_lengths)
     if order is not None:
         shared = (bound * share_of_rows(q, sizes)).clamp(min=SAFETY * eps)
         bound = torch.where(graded[:, None], shared, bound)
@@ -103,7 +99,7 @@ def _normalize(vector: Tensor) -> Orthonormalization:
     )
 
 
-def reflector_qr(basis: Tensor) -> CompactOrthonormalization | None:
+def reflector_qr(basis: Tensor) -> CompactOrthonormalization:
     """Factor as `householder_qr` does, but leave Q as reflectors, at half the cost.
 
     What needs Q beside its products is estimated: by the Cauchy-Schwarz inequality the error of
@@ -114,19 +110,12 @@ def reflector_qr(basis: Tensor) -> CompactOrthonormalization | None:
         basis: Tangent vectors as columns, ``[B, N, N]``.
 
     Returns:
-        See `orthonormalize`; None if a column is lost.
+        See `orthonormalize`.
     """
-    sizes, graded, order = order_of_rows(basis)
-    column_lengths = lengths(basis, sizes)
-    if order is not None:
-        sizes = sizes.gather(-1, order)
-        rows = order.unsqueeze(1).expand(-1, basis.shape[-1], -1)
-        basis = basis.mT.gather(-1, rows).mT
+    basis, sizes, graded, order, column_lengths = _prepare(basis)
     factors, scales = torch.geqrf(basis)
     diagonal = factors.diagonal(dim1=-2, dim2=-1)
     stretch = diagonal.abs()
-    if bool((stretch == 0).any()):
-        return None
     signs = torch.where(diagonal < 0, -1.0, 1.0).to(basis.dtype)
     reflectors = Reflectors(factors, scales, signs, order)
     eps, size = torch.finfo(basis.dtype).eps, basis.shape[-1]
@@ -136,6 +125,7 @@ def reflector_qr(basis: Tensor) -> CompactOrthonormalization | None:
         share = _sampled_share(reflectors, sizes)
         bound = torch.where(graded[:, None], (bound * share).clamp(min=SAFETY * eps), bound)
         error = torch.where(graded[:, None], error * share, error)
+    bound = torch.where(stretch == 0, 0.0, bound)
     return CompactOrthonormalization(
         reflectors, stretch.double().log(), (stretch > MARGIN * error) & (bound < 1), bound
     )
@@ -156,6 +146,46 @@ def _sampled_share(reflectors: Reflectors, sizes: Tensor) -> Tensor:
     sampled = reflectors.rows_applied_to(unit.unsqueeze(-2) * signs.mT)
     squares = sampled.double().square().mean(-2)
     return (sizes.shape[-1] * squares / unit.double().square().sum(-1, keepdim=True)).sqrt()
+
+
+class _Prepared(NamedTuple):
+    """A basis as it is best factored.
+
+    Attributes:
+        basis: ``[B, N, K]``; its zero columns are the last ones.
+        sizes: Largest entries of its rows, ``[B, N]``.
+        graded: In which matrices these differ much, ``[B]``, bool.
+        order: Its rows, ``[B, N]``; None for all as they were.
+        column_lengths: ``[B, K]``.
+    """
+
+    basis: Tensor
+    sizes: Tensor
+    graded: Tensor
+    order: Tensor | None
+    column_lengths: Tensor
+
+
+def _prepare(basis: Tensor) -> _Prepared:
+    """Bring rows in order of falling size where they differ much, and zero columns to the end.
+
+    Args:
+        basis: ``[B, N, K]``.
+
+    Returns:
+        The basis and what is known of it.
+    """
+    sizes, graded, order = order_of_rows(basis)
+    column_lengths = lengths(basis, sizes)
+    if bool((column_lengths == 0).any()):  # squares of what is tiny vanish, too
+        columns = (basis == 0).all(-2).int().argsort(dim=-1, stable=True)
+        basis = basis.gather(-1, columns.unsqueeze(-2).expand_as(basis))
+        column_lengths = column_lengths.gather(-1, columns)
+    if order is not None:
+        sizes = sizes.gather(-1, order)
+        rows = order.unsqueeze(1).expand(-1, basis.shape[-1], -1)
+        basis = basis.mT.gather(-1, rows).mT
+    return _Prepared(basis, sizes, graded, order, column_lengths)
 
 
 def order_of_rows(basis: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -229,31 +259,3 @@ def condition(r: Tensor, lengths: Tensor) -> Tensor:
         r, lengths = r / unit.unsqueeze(-1), lengths / unit
     samples = torch.linalg.solve_triangular(r.mT, lengths.unsqueeze(-1) * signs, upper=False)
     return samples.double().square().mean(-1).sqrt()
-
-
-def _factor(basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Factor by Householder reflections, zero columns behind the others.
-
-    Args:
-        basis: ``[B, N, K]``.
-
-    Returns:
-        Q, ``[B, N, K]``, and R, ``[B, K, K]``, with a diagonal of either sign.
-    """
-    q, r = torch.linalg.qr(basis)
-    if (r.diagonal(dim1=-2, dim2=-1) == 0).any():
-        q, r = torch.linalg.qr(_zero_columns_last(basis))
-    return q, r
-
-
-def _zero_columns_last(basis: Tensor) -> Tensor:
-    """Move zero columns behind the others, which keep their order.
-
-    Args:
-        basis: ``[B, N, K]``.
-
-    Returns:
-        ``[B, N, K]``.
-    """
-    order = (basis == 0).all(-2).int().argsort(dim=-1, stable=True)
-    return basis.gather(-1, order.unsqueeze(-2).expand_as(basis))

@@ -102,8 +102,7 @@ class Reflectors:
         """Write the bases out, ``[B / M, M N, N]``; a single one column-major."""
         basis = torch.linalg.householder_product(self._factors, self._scales)
         if self._order is not None:
-            rows = self._order.unsqueeze(1).expand_as(basis)
-            basis = torch.empty_like(basis.mT).scatter_(-1, rows, basis.mT).mT
+            basis = rows_back(basis, self._order)
         basis = basis * self._signs.unsqueeze(-2)
         return basis if self._blocks == 1 else basis.reshape(self.shape)
 
@@ -135,6 +134,20 @@ def pays_for(basis: Tensor, blocks: int = 1) -> bool:
     """
     size, count = basis.shape[1] // blocks, basis.shape[2]
     return basis.device.type == "cpu" and size == count >= SMALLEST
+
+
+def rows_back(basis: Tensor, order: Tensor) -> Tensor:
+    """Put rows that were taken in an order back to where they were.
+
+    Args:
+        basis: ``[B, N, K]``.
+        order: ``[B, N]``.
+
+    Returns:
+        ``[B, N, K]``, column-major.
+    """
+    rows = order.unsqueeze(1).expand(-1, basis.shape[-1], -1)
+    return torch.empty_like(basis.mT).scatter_(-1, rows, basis.mT).mT
 
 
 def _take(matrix: Tensor, order: Tensor) -> Tensor:

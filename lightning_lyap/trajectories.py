@@ -167,11 +167,7 @@ class Trajectories:
         """
         basis = self.basis if moved is None else self.basis[moved]
         if self._compact and moved is None:
-            compact = factorize_compactly(self.system, basis)
-            if compact is not None:
-                return compact
-            # A direction that is lost once is lost at most steps: trying again would cost more.
-            self._compact = False
+            return factorize_compactly(self.system, basis)
         if self._cascade is None:
             return factorize(self.system, basis, orthonormalize)
         result = factorize(self.system, basis, self._cascade)
@@ -299,7 +295,7 @@ def factorize(
     )
 
 
-def factorize_compactly(system: Dynamics, basis: Tensor) -> CompactOrthonormalization | None:
+def factorize_compactly(system: Dynamics, basis: Tensor) -> CompactOrthonormalization:
     """Orthonormalize as `factorize` does, and keep the bases as reflectors.
 
     Args:
@@ -307,11 +303,11 @@ def factorize_compactly(system: Dynamics, basis: Tensor) -> CompactOrthonormaliz
         basis: ``[B, N, k]``, a complete basis of each block.
 
     Returns:
-        Fields as those of `factorize`; None if a column is lost.
+        Fields as those of `factorize`.
     """
     count, size = num_blocks(system), basis.shape[2]
     result = reflector_qr(basis.reshape(-1, size, size))
-    if result is None or count == 1:
+    if count == 1:
         return result
     return CompactOrthonormalization(
         result.basis.stacked(count),

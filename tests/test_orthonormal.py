@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lightning_lyap.dynamics import from_torch_module
+from lightning_lyap.householder import householder_qr, reflector_qr
 from lightning_lyap.orthonormal import orthonormalize, random_orthonormal_basis
 from tests.cells import INPUT_SIZE, ONE_OF_EACH, Case, random_state
 from tests.compare import assert_near
@@ -67,6 +68,13 @@ def test_zero_columns_go_behind_the_others() -> None:
     assert log_stretch[1].tolist() == [0, 0, 0]
     identity = torch.eye(3, dtype=torch.float64).expand(2, -1, -1)
     assert_near(q.mT @ q, identity, 1e-14)
+
+
+def test_columns_whose_squares_vanish_stay_where_they_are() -> None:
+    basis = torch.diag(torch.tensor([1.0, 1e-25, 1.0]))[None]
+    for factor in (householder_qr, reflector_qr):
+        log_stretch = factor(basis).log_stretch[0].tolist()
+        assert log_stretch == pytest.approx([0, math.log(1e-25), 0], abs=1e-6)
 
 
 def test_a_lost_column_does_not_hide_the_others() -> None:
