@@ -56,7 +56,7 @@ What follows from it:
   untrained LSTM in the full reading, it finds nothing to save. A fixed interval saves more and
   promises nothing: look at `num_unresolved`.
 - `layers="union"` does the factorizations of L layers in 1/L² of the work; in networks of this
-  size, where the rest of the work counts, a third of the time is saved.
+  size, where the rest of the work counts, a third to a half of the time is saved.
 - Cells of your own are differentiated by `torch.func`, which takes about twice the time; torch's
   own have analytic tangent maps.
 - `every_n_validations` and `num_sequences` divide the cost without changing what is measured, but

@@ -25,17 +25,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 
 from lightning_lyap.plotting import plot_convergence, plot_spectrum
 from paper.claims import Verdict
-from paper.command import Figure, Finding, Result, main
+from paper.command import Finding, main
 from paper.drawing import TASK_NAMES, letter, new_figure
 from paper.fig3 import FLOAT, interval
 from paper.measured import Arrays, Measured
-from paper.measuring import Trained, measured_for, running
-from paper.networks import trained
-from paper.records import Record
+from paper.measured_figures import measured_figure
+from paper.measuring import Trained, running
 
 LAST = 10  # steps
 COARSE = 10  # steps between the points that are kept beyond `num_steps`
@@ -133,24 +131,6 @@ class Settling:
         here, there = (self.moments[i][:, self.usable] for i in (moment, reference))
         near = np.abs(here - there) <= np.maximum(relative * np.abs(there), FLOOR)
         return np.asarray(near.mean(1))
-
-
-def make(records: Sequence[Record], cfg: DictConfig) -> Result:
-    """Make Fig. 2.
-
-    Args:
-        records: The networks.
-        cfg: Settings of the command.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: If a network was not measured.
-    """
-    settlings = [Settling.of(*one) for one in measured_for(FIGURE.name, records, cfg)]
-    rows = [row for settling in settlings for row in table(settling)]
-    return Result(draw(settlings), rows, [f for s in settlings for f in findings(s)])
 
 
 def table(settling: Settling) -> list[dict[str, Any]]:
@@ -325,7 +305,7 @@ def draw(settlings: Sequence[Settling]) -> Any:
     return figure
 
 
-FIGURE = Figure("fig2", trained, make, measure)
+FIGURE = measured_figure("fig2", measure, Settling.of, table, findings, draw)
 
 if __name__ == "__main__":
     main(FIGURE)

@@ -22,17 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 
 from lightning_lyap.plotting import plot_convergence
 from lightning_lyap.plotting.canvas import finish
-from paper.command import Figure, Finding, Result, main
+from paper.command import Finding, main
 from paper.drawing import TASK_NAMES, letter, new_figure
 from paper.fig3 import FLOAT, interval
 from paper.measured import Arrays, Measured
-from paper.measuring import Trained, measured_for, running
-from paper.networks import trained
-from paper.records import Record
+from paper.measured_figures import measured_figure
+from paper.measuring import Trained, running
 
 EARLY = 20  # iterations
 MUCH = 2.0
@@ -118,24 +116,6 @@ class Warmups:
 def _early(distances: FLOAT) -> FLOAT:
     """Take the root mean square over the first iterations, the last dimension."""
     return np.asarray(np.sqrt(np.square(distances[..., :EARLY]).mean(-1)))
-
-
-def make(records: Sequence[Record], cfg: DictConfig) -> Result:
-    """Make Fig. 5.
-
-    Args:
-        records: The networks.
-        cfg: Settings of the command.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: If a network was not measured.
-    """
-    found = [Warmups.of(*one) for one in measured_for(FIGURE.name, records, cfg)]
-    rows = [row for warmups in found for row in table(warmups)]
-    return Result(draw(found), rows, [f for warmups in found for f in findings(warmups)])
 
 
 def table(found: Warmups) -> list[dict[str, Any]]:
@@ -262,7 +242,7 @@ def styles(warmups: Sequence[int]) -> list[dict[str, Any]]:
     ]
 
 
-FIGURE = Figure("fig5", trained, make, measure)
+FIGURE = measured_figure("fig5", measure, Warmups.of, table, findings, draw)
 
 if __name__ == "__main__":
     main(FIGURE)

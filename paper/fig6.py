@@ -32,16 +32,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 
 from lightning_lyap.plotting.canvas import EXPONENT_LABEL, INDEX_LABEL, finish
-from paper.command import Figure, Finding, Result, main
+from paper.command import Finding, main
 from paper.drawing import TASK_NAMES, letter, new_figure
 from paper.intervals import FLOOR, RELATIVE, Intervals, largest, table
 from paper.measured import Arrays
-from paper.measuring import Trained, measured_for
-from paper.networks import trained
-from paper.records import Record
+from paper.measured_figures import measured_figure
+from paper.measuring import Trained
 
 FLAT = 0.5
 PROMISED = 1e-3  # nats per step, of "auto" in float32
@@ -80,24 +78,6 @@ def measure(network: Trained, sizes: Mapping[str, Any]) -> Arrays:
         "factorizations": np.array([len(each.block_ends) for each in estimates]),
         "seconds": seconds,
     }
-
-
-def make(records: Sequence[Record], cfg: DictConfig) -> Result:
-    """Make Fig. 6.
-
-    Args:
-        records: The networks.
-        cfg: Settings of the command.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: If a network was not measured.
-    """
-    found = [Intervals.of(*one) for one in measured_for(FIGURE.name, records, cfg)]
-    rows = [row for intervals in found for row in table(intervals)]
-    return Result(draw(found), rows, [f for intervals in found for f in findings(intervals)])
 
 
 def findings(found: Intervals) -> list[Finding]:
@@ -321,7 +301,7 @@ def frame(whole: Any, part: Any) -> None:
     whole.add_patch(box)
 
 
-FIGURE = Figure("fig6", trained, make, measure)
+FIGURE = measured_figure("fig6", measure, Intervals.of, table, findings, draw)
 
 if __name__ == "__main__":
     main(FIGURE)
