@@ -94,10 +94,8 @@ def assemble(
     spectrum, order = sums.sorted_mean(system.tangent_size, num_exponents)
     block_ends, stretches = _joint_blocks(parts)
     known = spectrum.rounding_errors[spectrum.resolved]
-    found = {
-        name: worst([first.get(name), *(p.inspector.found.get(name) for p in parts)])
-        for name in IDENTITIES
-    }
+    made = [first, *(part.inspector.found for part in parts)]
+    found = {name: worst([checks.get(name) for checks in made]) for name in IDENTITIES}
     return SpectrumEstimate(
         **vars(spectrum),
         per_sequence=torch.cat([p.sums / p.steps.unsqueeze(-1) for p in parts])[:, order],

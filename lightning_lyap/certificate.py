@@ -175,8 +175,7 @@ class Inspector:
 
     @property
     def found(self) -> dict[str, Check]:
-        """The worst check of each identity so far, by name."""
-        self.settle()
+        """The worst check of each identity among those that are settled, by name."""
         checks: dict[str, list[Check]] = {}
         for name, residuals, bounds in self._kept:
             residual, bound = residuals.cpu(), bounds.cpu()
