@@ -14,7 +14,7 @@ from lightning_lyap.tables import write_table
 from paper.archive import load_records
 from paper.claims import Claim, Verdict, save_claims
 from paper.drawing import save_small_png
-from paper.jobs import plan, train_all
+from paper.jobs import Work, plan, train_all
 from paper.measured import plain_sizes
 from paper.measuring import Measure, measure_missing
 from paper.networks import Network
@@ -115,7 +115,7 @@ def produce(figure: Figure, cfg: DictConfig) -> None:
     """
     networks = figure.networks(cfg)
     if cfg.results is None:
-        records, failures = compute(networks, cfg, [figure], figure.trains)
+        records, failures = compute([figure], cfg)
     else:
         records, failures = choose(load_records(_paths(cfg.results)), networks, cfg), []
     folder = Path(cfg.out).resolve() / figure.name
@@ -130,34 +130,58 @@ def produce(figure: Figure, cfg: DictConfig) -> None:
         sys.exit("\n".join([f"{len(failures)} of {len(networks)} networks failed:", *failures]))
 
 
-def compute(
-    networks: Sequence[Network],
-    cfg: DictConfig,
-    figures: Sequence[Figure] = (),
-    trains: bool = True,
-) -> tuple[list[Record], list[str]]:
+def networks_of(figures: Sequence[Figure], cfg: DictConfig) -> list[Network]:
+    """List the networks of the figures, each once.
+
+    Args:
+        figures: The figures.
+        cfg: Settings of the command.
+
+    Returns:
+        Networks in the order of the figures.
+    """
+    networks: dict[str, Network] = {}
+    for figure in figures:
+        for network in figure.networks(cfg):
+            networks.setdefault(network.name, network)
+    return list(networks.values())
+
+
+def compute(figures: Sequence[Figure], cfg: DictConfig) -> tuple[list[Record], list[str]]:
     """Train what is missing, then measure what is missing.
 
     Args:
-        networks: The networks wanted.
+        figures: The figures that networks are trained and measured for.
         cfg: Settings of the command.
-        figures: What their own networks are measured for.
-        trains: Whether to train at all; else what is there is read.
 
     Returns:
-        What is known of them, as far as they got, and what went wrong with others.
+        What is known of their networks, as far as they got, and what went wrong with others.
     """
-    settings = Settings.of(cfg)
+    settings, networks = Settings.of(cfg), networks_of(figures, cfg)
     work = plan(networks, settings)
-    failures = train_all(work, settings.jobs) if trains else []
+    trained = networks_of([figure for figure in figures if figure.trains], cfg)
+    failures = train_all(_own(work, trained), settings.jobs)
     for figure in figures:
         if figure.measure is not None:
-            names = {network.name for network in figure.networks(cfg)}
-            own = [item for item in work if item[0].name in names]
+            own = _own(work, figure.networks(cfg))
             sizes = plain_sizes(cfg, figure.name)
             failures += measure_missing(own, figure.name, figure.measure, sizes)
     records = read_folders(folder_of(*item) for item in work)
     return cut(records, networks), failures
+
+
+def _own(work: Sequence[Work], networks: Sequence[Network]) -> list[Work]:
+    """Choose the part of the work that belongs to some networks.
+
+    Args:
+        work: Networks and settings.
+        networks: The networks.
+
+    Returns:
+        Their part.
+    """
+    names = {network.name for network in networks}
+    return [item for item in work if item[0].name in names]
 
 
 def cut(records: Sequence[Record], networks: Sequence[Network]) -> list[Record]:

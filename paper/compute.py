@@ -7,13 +7,11 @@ figure come first. With ``deadline=SECONDS`` it stops in time and goes on at the
 """
 
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 
 from omegaconf import DictConfig
 
 from paper.command import Figure, compute, run
-from paper.networks import Network
 
 
 def figure_of(name: str) -> Figure:
@@ -37,23 +35,6 @@ def figure_of(name: str) -> Figure:
     return figure
 
 
-def networks_of(figures: Sequence[Figure], cfg: DictConfig) -> list[Network]:
-    """List the networks of the figures, each once.
-
-    Args:
-        figures: The figures.
-        cfg: Settings of the command.
-
-    Returns:
-        Networks in the order of the figures.
-    """
-    networks: dict[str, Network] = {}
-    for figure in figures:
-        for network in figure.networks(cfg):
-            networks.setdefault(network.name, network)
-    return list(networks.values())
-
-
 def train_networks(cfg: DictConfig) -> None:
     """Train them, and measure them for the figures that need it.
 
@@ -64,7 +45,7 @@ def train_networks(cfg: DictConfig) -> None:
         SystemExit: If networks failed, after the others are done.
     """
     figures = [figure_of(name) for name in cfg.figures]
-    _, failures = compute(networks_of(figures, cfg), cfg, figures)
+    _, failures = compute(figures, cfg)
     if failures:
         sys.exit("\n".join([f"{len(failures)} networks failed:", *failures]))
 

@@ -121,6 +121,15 @@ def test_one_queue_trains_for_several_figures(commands: Commands) -> None:
     assert said.count("was there") == 10
 
 
+def test_the_queue_trains_nothing_for_a_table_that_does_with_what_is_there(
+    commands: Commands, tmp_path: Path
+) -> None:
+    queue = "figures=[table1,fig3]"
+    said = commands.call("compute", compute.train_networks, queue, out=tmp_path).said
+    assert [line.split(":")[0] for line in said.splitlines()] == ["charrnn-p0.04", "charrnn-p0.5"]
+    assert len(list((tmp_path / "networks").iterdir())) == 2
+
+
 def test_an_unknown_figure_is_refused(
     commands: Commands, capsys: pytest.CaptureFixture[str]
 ) -> None:
