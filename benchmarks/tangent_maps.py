@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_lyap.dynamics.gates import mix_dense, mix_matrix_free, prefers_dense
+from lightning_lyap.dynamics.gates import GateWeights, mix_dense, mix_matrix_free, prefers_dense
 
 VECTORS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 
@@ -48,7 +48,7 @@ def ratio(num_gates: int, size: int, num_vectors: int, batch_size: int, repeats:
     Raises:
         RuntimeError: If the two ways disagree.
     """
-    weight = torch.randn(num_gates, size, size) / size**0.5
+    weight = GateWeights(torch.randn(num_gates * size, size) / size**0.5, num_gates)[:]
     slopes = torch.rand(batch_size, num_gates, size)
     basis = torch.linalg.qr(torch.randn(batch_size, size, num_vectors)).Q
     one, other = mix_matrix_free(weight, slopes, basis), mix_dense(weight, slopes, basis)

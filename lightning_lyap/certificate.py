@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_lyap.dynamics import Dynamics
 from lightning_lyap.dynamics.base import Certifiable, State, num_blocks
 from lightning_lyap.orthonormal import random_orthonormal_basis
-from lightning_lyap.reflectors import Basis, dense
+from lightning_lyap.reflectors import Basis, Reflectors
 from lightning_lyap.rounding import Factorization
 from lightning_lyap.upload import upload
 
@@ -25,6 +25,8 @@ RESIDUALS = {torch.float32: 1e-4, torch.float64: 1e-10}
 ORTHOGONALITY = 50.0
 # Bounds of rounding errors are exceeded by one stretch in a hundred, by a factor of 3 at most.
 EXCESS = 3.0
+# Rows by which the orthogonality of a basis is sampled where it is not written out.
+ROWS = 4
 
 
 class Check(NamedTuple):
@@ -204,7 +206,7 @@ class Inspector:
         self._blocks += 1
         if self._blocks & (self._blocks - 1) and not last:
             return
-        self._check_basis(dense(result.basis))
+        self._check_basis(result.basis)
         if isinstance(self._system, Certifiable):
             state, basis = start
             complete = num_blocks(self._system) * basis.shape[2] == self._system.tangent_size
@@ -239,18 +241,29 @@ class Inspector:
             bounds = torch.full_like(residuals, bounds)
         self._kept.append((name, residuals, bounds))
 
-    def _check_basis(self, basis: Tensor) -> None:
+    def _check_basis(self, basis: Basis) -> None:
         """Measure the loss of orthogonality, block by block.
+
+        Bases kept as reflectors are complete, so that a few orthonormal rows times them are
+        orthonormal, too.
 
         Args:
             basis: ``[B, N, k]``.
         """
-        blocks = basis.unflatten(-2, (num_blocks(self._system), -1))
-        gram = blocks.mT @ blocks
+        count, dtype = num_blocks(self._system), self._system.dtype
+        size = basis.shape[1] // count
+        if isinstance(basis, Reflectors):
+            cpu = torch.device("cpu")
+            rows = random_orthonormal_basis(size, min(ROWS, size), self._blocks, dtype, cpu).mT
+            rows = rows.expand(basis.shape[0], -1, -1)
+            parts = [block.rows_applied_to(rows) for block in basis.chunk(count, -2)]
+            vectors = torch.stack(parts, dim=1).mT
+        else:
+            vectors = basis.unflatten(-2, (count, -1))
+        gram = vectors.mT @ vectors
         unit = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
         loss = (gram - unit).abs().flatten(1).amax(-1).double()
-        eps = torch.finfo(basis.dtype).eps
-        self._keep("orthogonality", loss, ORTHOGONALITY * math.sqrt(blocks.shape[-2]) * eps)
+        self._keep("orthogonality", loss, ORTHOGONALITY * math.sqrt(size) * torch.finfo(dtype).eps)
 
     def _check_tangent(self, block: "_Block") -> None:
         """Compare the tangent map with automatic differentiation in one random direction.

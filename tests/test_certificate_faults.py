@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_lyap import lyapunov_spectrum, trajectories
 from lightning_lyap.dynamics import LayerChoice, UncoupledLayers, torch_cells, torch_modules
 from lightning_lyap.dynamics.base import LayerTangent, stack_rows
+from lightning_lyap.dynamics.gates import GateWeights
 from lightning_lyap.dynamics.gru import GRULayer
 from lightning_lyap.dynamics.lstm import LSTMLayer
 from lightning_lyap.dynamics.rnn import RNNLayer
@@ -112,12 +113,12 @@ class TestPlantedInTheTangentMap:
 
         def change(own: Any, projected: Tensor, state: Any, tangent: LayerTangent) -> LayerTangent:
             def swapped(d_input: Tensor | None, d_state: Tensor) -> Tensor:
-                weight = own.weight_hh.clone()
-                own.weight_hh.copy_(weight[order])
+                weight = own.weight_hh.rows.clone()
+                own.weight_hh.rows.copy_(weight[order])
                 try:
                     return tangent(d_input, d_state)
                 finally:
-                    own.weight_hh.copy_(weight)
+                    own.weight_hh.rows.copy_(weight)
 
             return swapped
 
@@ -128,7 +129,7 @@ class TestPlantedInTheTangentMap:
         self, dtype: torch.dtype, layers: LayerChoice, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def change(own: Any, projected: Tensor, state: Any, tangent: LayerTangent) -> LayerTangent:
-            recurrent = state[0] @ own.weight_hh[1].mT
+            recurrent = state[0] @ own.weight_hh.rows[1].mT
             size = own.output_size
             bias = own.bias_hh[size : 2 * size]
             z = torch.sigmoid(projected[:, size : 2 * size] + recurrent + bias).unsqueeze(-1)
@@ -212,7 +213,11 @@ def test_planted_weights_read_in_the_wrong_order(
 
     def planted(module: Any, suffix: str, state: Any, dtype: torch.dtype) -> Any:
         layer: Any = read(module, suffix, state, dtype)
-        return replace(layer, weight_ih=layer.weight_ih[order], weight_hh=layer.weight_hh[order])
+        ih, hh = (
+            GateWeights(weight.rows[order].flatten(0, 1), len(order))
+            for weight in (layer.weight_ih, layer.weight_hh)
+        )
+        return replace(layer, weight_ih=ih, weight_hh=hh)
 
     read = torch_modules.read_layer
     for room in (torch_modules, torch_cells):

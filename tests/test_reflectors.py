@@ -5,11 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import lyapunov_spectrum, reflectors, trajectories
-from lightning_lyap.dynamics import from_torch_module
-from lightning_lyap.dynamics.gates import mix_gates, mixed_columns
+from lightning_lyap.dynamics import LayerChoice, from_torch_module
+from lightning_lyap.dynamics.gates import GateWeights, mix_gates, mixed_columns
 from lightning_lyap.householder import householder_qr, reflector_qr
 from lightning_lyap.reflectors import Reflectors, dense, pays_for
+from lightning_lyap.rounding import CompactOrthonormalization
 from tests.compare import assert_near
+from tests.exposing import expose
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 
@@ -128,14 +130,14 @@ def test_columns_of_the_weighted_sum(gates: int) -> None:
     weight = torch.randn(gates, 3, 5, dtype=torch.float64)
     coefficients = torch.randn(2, gates, 3, dtype=torch.float64)
     expected = torch.einsum("bgh,ghd->bhd", coefficients, weight)
-    columns = mixed_columns(weight, coefficients, None)
+    columns = mixed_columns(GateWeights(weight.flatten(0, 1), gates)[:], coefficients, None)
     assert columns.is_contiguous()
     assert_near(columns.mT, expected, 1e-14)
 
 
 def test_a_diagonal_is_added_in_every_way(kind: str) -> None:
     basis = _reflect(KINDS[kind](torch.float64))
-    weight = torch.randn(3, 7, 7, dtype=torch.float64)
+    weight = GateWeights(torch.randn(21, 7, dtype=torch.float64), 3)[:]
     slopes, diagonal = (torch.randn(4, *s, 7, dtype=torch.float64) for s in ((3,), ()))
     expected = mix_gates(weight, slopes, basis.dense()) + diagonal[..., None] * basis.dense()
     for tangent in (basis, basis.dense()):
@@ -198,6 +200,27 @@ def test_a_network_that_loses_directions_keeps_its_reflectors(
     estimate = lyapunov_spectrum(network, torch.ones(2, 30, 1))
     assert_near(estimate.exponents[:2].exp().float(), torch.tensor([0.5, 0.25]), 1e-6)
     assert bool((estimate.exponents[2:] == -torch.inf).all())
+
+
+@pytest.mark.parametrize("layers", ["joint", "union"])
+def test_reflectors_that_are_not_orthogonal_are_found(
+    layers: LayerChoice, always: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coefficient that is off makes of a reflection another map, which keeps no lengths."""
+    network = _network("GRU", num_layers=1 if layers == "joint" else 2)
+    inputs = torch.randn(3, 9, 2, dtype=torch.float64)
+    check = lyapunov_spectrum(network, inputs, layers=layers).certificate.orthogonality
+    assert check is not None
+    assert check.passed
+    made = reflector_qr
+
+    def spoiled(basis: Tensor) -> CompactOrthonormalization:
+        result = made(basis)
+        result.basis._scales[-1, 2] *= 1 + 1e-9
+        return result
+
+    monkeypatch.setattr(trajectories, "reflector_qr", spoiled)
+    expose(network, inputs, "orthogonality", layers=layers)
 
 
 def test_large_complete_bases_of_single_layers_are_kept_so(

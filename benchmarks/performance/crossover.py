@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from lightning_lyap.dynamics.gates import mix_dense, mix_matrix_free, prefers_dense
+from lightning_lyap.dynamics.gates import GateWeights, mix_dense, mix_matrix_free, prefers_dense
 from performance.table import Result, Row
 from performance.timing import in_turn, ratio, stopwatch_of
 
@@ -74,7 +74,8 @@ def measure(sizes: Sizes, device: torch.device) -> Result:
             for count in sides(gates):
                 basis = torch.randn(sizes.batch, count, units, generator=generator).mT
                 basis = basis / units**0.5
-                ways = [partial(way, weight, slopes, basis) for way in (mix_matrix_free, mix_dense)]
+                own = GateWeights(weight.flatten(0, 1), gates)[:]
+                ways = [partial(way, own, slopes, basis) for way in (mix_matrix_free, mix_dense)]
                 exact = torch.einsum(
                     "bgh,ghd,bdk->bhk", slopes.double(), weight.double(), basis.double()
                 )

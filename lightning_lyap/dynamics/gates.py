@@ -17,12 +17,64 @@ at 12, and a single gate (vanilla; the output gate of a full LSTM) is never made
 A complete basis that is kept as reflectors takes the dense way always: they act on the matrix.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from lightning_lyap.reflectors import Basis, Reflectors
 
 MULTIPLICATIONS_PER_PASS = 24
+
+
+class Gates(NamedTuple):
+    """Matrices of gates, row by row and column by column.
+
+    Products with few vectors read all weights and do little else; column by column that takes half
+    the time. Sums of weighted matrices are formed row by row.
+
+    Attributes:
+        rows: ``[G, H, D]``.
+        columns: The same, ``[D, G, H]``, adjacent in memory for all gates of a column.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def applied_to(self, vectors: Tensor) -> Tensor:
+        """Multiply all of them with vectors.
+
+        Args:
+            vectors: ``[..., D]``.
+
+        Returns:
+            ``[..., G * H]``.
+        """
+        return vectors @ self.columns.flatten(1)
+
+
+class GateWeights:
+    """A recurrent module's weight, shared with it, and the gates' matrices that make it up.
+
+    Args:
+        weight: The matrices on top of each other, ``[G * H, D]``.
+        num_gates: G.
+
+    Attributes:
+        rows: The weight, ``[G, H, D]``.
+    """
+
+    def __init__(self, weight: Tensor, num_gates: int) -> None:
+        self.rows = weight.unflatten(0, (num_gates, -1))
+        self._columns: tuple[int, Tensor] | None = None
+
+    def __getitem__(self, which: slice) -> Gates:
+        """Take gates as they are now; a copy by columns is made where the weight has changed."""
+        # Tensors of inference mode count no changes: they are our own conversions of a weight.
+        version = 0 if self.rows.is_inference() else self.rows._version
+        if self._columns is None or self._columns[0] != version:
+            self._columns = version, self.rows.permute(2, 0, 1).contiguous()
+        return Gates(self.rows[which], self._columns[1][:, which])
 
 
 def prefers_dense(num_gates: int, num_vectors: int) -> bool:
@@ -43,12 +95,12 @@ def prefers_dense(num_gates: int, num_vectors: int) -> bool:
 
 
 def mix_gates(
-    weight: Tensor, coefficients: Tensor, tangent: Basis, diagonal: Tensor | None = None
+    gates: Gates, coefficients: Tensor, tangent: Basis, diagonal: Tensor | None = None
 ) -> Tensor:
     """Apply ``sum_g diag(c_g) W_g + diag(d)`` to tangent vectors, the cheapest way.
 
     Args:
-        weight: The gates' matrices, ``[G, H, D]``.
+        gates: W, G matrices H x D.
         coefficients: The gates' coefficients, ``[B, G, H]``.
         tangent: Tangent vectors, ``[B, D, K]``.
         diagonal: The diagonal d, ``[B, H]``, with ``H = D``; None for none.
@@ -57,35 +109,35 @@ def mix_gates(
         ``[B, H, K]``, column-major.
     """
     if isinstance(tangent, Reflectors):
-        return tangent.applied_to(mixed_columns(weight, coefficients, diagonal))
-    if prefers_dense(weight.shape[0], tangent.shape[-1]):
-        return mix_dense(weight, coefficients, tangent, diagonal)
-    mixed = mix_matrix_free(weight, coefficients, tangent)
+        return tangent.applied_to(mixed_columns(gates, coefficients, diagonal))
+    if prefers_dense(len(gates.rows), tangent.shape[-1]):
+        return mix_dense(gates, coefficients, tangent, diagonal)
+    mixed = mix_matrix_free(gates, coefficients, tangent)
     return mixed if diagonal is None else mixed + diagonal.unsqueeze(-1) * tangent
 
 
-def mixed_columns(weight: Tensor, coefficients: Tensor, diagonal: Tensor | None) -> Tensor:
+def mixed_columns(gates: Gates, coefficients: Tensor, diagonal: Tensor | None) -> Tensor:
     """Add up the weighted gate matrices, column by column.
 
     Args:
-        weight: ``[G, H, D]``.
+        gates: W, G matrices H x D.
         coefficients: ``[B, G, H]``.
         diagonal: To be added, ``[B, H]``, or None.
 
     Returns:
         Columns of the sums, ``[B, D, H]``, contiguous.
     """
-    columns = weight.mT.contiguous()
-    mixed = columns[0] * coefficients[:, 0, None]
-    for gate in range(1, len(columns)):
-        mixed.addcmul_(columns[gate], coefficients[:, gate, None])
+    columns = gates.columns
+    mixed = columns[:, 0] * coefficients[:, 0, None]
+    for gate in range(1, columns.shape[1]):
+        mixed.addcmul_(columns[:, gate], coefficients[:, gate, None])
     if diagonal is not None:
         mixed.diagonal(dim1=-2, dim2=-1).add_(diagonal)
     return mixed
 
 
 def mix_dense(
-    weight: Tensor, coefficients: Tensor, tangent: Tensor, diagonal: Tensor | None = None
+    gates: Gates, coefficients: Tensor, tangent: Tensor, diagonal: Tensor | None = None
 ) -> Tensor:
     """Apply ``sum_g diag(c_g) W_g + diag(d)`` by adding up the matrices first.
 
@@ -93,7 +145,7 @@ def mix_dense(
     ``B`` matrices in a single pass.
 
     Args:
-        weight: ``[G, H, D]``.
+        gates: W, G matrices H x D.
         coefficients: ``[B, G, H]``.
         tangent: ``[B, D, K]``.
         diagonal: ``[B, H]``, with ``H = D``, or None.
@@ -102,26 +154,27 @@ def mix_dense(
         ``[B, H, K]``, column-major.
     """
     # Contiguous coefficients: without, the batched product is four times slower on CPUs.
-    rows = torch.bmm(coefficients.permute(2, 0, 1).contiguous(), weight.transpose(0, 1))
+    rows = torch.bmm(coefficients.permute(2, 0, 1).contiguous(), gates.rows.transpose(0, 1))
     if diagonal is not None:
         rows.diagonal(dim1=0, dim2=2).add_(diagonal)
-    return torch.bmm(tangent.mT, rows.permute(1, 2, 0)).mT
+    # Its transpose would be column-major at once, but takes up to twice the time to compute.
+    return torch.bmm(rows.transpose(0, 1), tangent).mT.contiguous().mT
 
 
-def mix_matrix_free(weight: Tensor, coefficients: Tensor, tangent: Tensor) -> Tensor:
+def mix_matrix_free(gates: Gates, coefficients: Tensor, tangent: Tensor) -> Tensor:
     """Apply ``sum_g diag(c_g) W_g`` without forming any matrix per sequence.
 
     Args:
-        weight: ``[G, H, D]``.
+        gates: W, G matrices H x D.
         coefficients: ``[B, G, H]``.
         tangent: ``[B, D, K]``.
 
     Returns:
         ``[B, H, K]``, column-major.
     """
-    num_gates, size, inputs = weight.shape
+    num_gates, size, inputs = gates.rows.shape
     # One product for all sequences: batched, each of them would read all weights.
-    products = tangent.mT.reshape(-1, inputs) @ weight.flatten(0, 1).mT
+    products = gates.applied_to(tangent.mT.reshape(-1, inputs))
     products = products.view(len(tangent), -1, num_gates, size)
     mixed = products[:, :, 0] * coefficients[:, None, 0]
     for gate in range(1, num_gates):

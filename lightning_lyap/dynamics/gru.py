@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State
 from lightning_lyap.dynamics.determinant import log_abs_det
-from lightning_lyap.dynamics.gates import mix_gates
+from lightning_lyap.dynamics.gates import GateWeights, mix_gates
 from lightning_lyap.dynamics.slopes import sigmoid_slope, tanh_slope
 
 
@@ -27,15 +27,15 @@ class GRULayer:
         Vogt et al., On Lyapunov Exponents for RNNs, App. B, for PyTorch's variant of the GRU.
     """
 
-    weight_ih: Tensor
-    weight_hh: Tensor
+    weight_ih: GateWeights
+    weight_hh: GateWeights
     bias_ih: Tensor
     bias_hh: Tensor
 
     @property
     def output_size(self) -> int:
         """H."""
-        return self.weight_hh.shape[1]
+        return self.weight_hh.rows.shape[1]
 
     @property
     def tangent_size(self) -> int:
@@ -54,7 +54,7 @@ class GRULayer:
 
     def project(self, inputs: Tensor) -> Tensor:
         """Compute ``W_ih x + b_ih`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
-        return inputs @ self.weight_ih.flatten(0, 1).mT + self.bias_ih
+        return self.weight_ih[:].applied_to(inputs) + self.bias_ih
 
     def step(self, projected: Tensor, state: State) -> tuple[State, LayerTangent]:
         """Advance and linearize; see `Layer.step` and the table of tangent maps.
@@ -63,7 +63,7 @@ class GRULayer:
         + diag((1 - z)(1 - n^2)) [diag(r) W_hn + diag(r (1 - r)(W_hn h + b_hn)) W_hr]``
         """
         (hidden,) = state
-        recurrent = hidden @ self.weight_hh.flatten(0, 1).mT + self.bias_hh
+        recurrent = self.weight_hh[:].applied_to(hidden) + self.bias_hh
         input_r, input_z, input_n = projected.chunk(3, dim=-1)
         recurrent_r, recurrent_z, recurrent_n = recurrent.chunk(3, dim=-1)
         at_r, at_z = input_r + recurrent_r, input_z + recurrent_z
@@ -77,17 +77,17 @@ class GRULayer:
             slope_r = slope_n * recurrent_n * sigmoid_slope(at_r)
             slope_z = (hidden - n) * sigmoid_slope(at_z)
             slopes = torch.stack([slope_r, slope_z, slope_n * r], dim=1)
-            d_new = mix_gates(self.weight_hh, slopes, d_state, diagonal=z)
+            d_new = mix_gates(self.weight_hh[:], slopes, d_state, diagonal=z)
             if d_input is not None:
                 slopes = torch.stack([slope_r, slope_z, slope_n], dim=1)
-                d_new = d_new + mix_gates(self.weight_ih, slopes, d_input)
+                d_new = d_new + mix_gates(self.weight_ih[:], slopes, d_input)
             return d_new
 
         return (new,), tangent
 
     def log_abs_det(self, projected: Tensor, state: State) -> Tensor:
         """Form the Jacobian of `step` entry by entry; see `Layer.log_abs_det`."""
-        hidden, weight = state[0].double(), self.weight_hh.double()
+        hidden, weight = state[0].double(), self.weight_hh.rows.double()
         in_r, in_z, in_n = projected.double().chunk(3, dim=-1)
         own_r, own_z, own_n = (
             hidden @ gate.mT + bias

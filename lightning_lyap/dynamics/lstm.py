@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State, stack_rows
 from lightning_lyap.dynamics.determinant import log_abs_det
-from lightning_lyap.dynamics.gates import mix_gates
+from lightning_lyap.dynamics.gates import GateWeights, mix_gates
 from lightning_lyap.dynamics.slopes import sigmoid_slope, tanh_slope
 
 
@@ -34,8 +34,8 @@ class LSTMLayer:
         cell gate is called c).
     """
 
-    weight_ih: Tensor
-    weight_hh: Tensor
+    weight_ih: GateWeights
+    weight_hh: GateWeights
     bias: Tensor
     weight_hr: Tensor | None
     full: bool
@@ -43,12 +43,12 @@ class LSTMLayer:
     @property
     def output_size(self) -> int:
         """P, which is H without projection."""
-        return self.weight_hh.shape[2]
+        return self.weight_hh.rows.shape[2]
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
         """Hidden state, ``P``, and cell state, ``H``."""
-        return (self.output_size, self.weight_hh.shape[1])
+        return (self.output_size, self.weight_hh.rows.shape[1])
 
     @property
     def tangent_size(self) -> int:
@@ -62,7 +62,7 @@ class LSTMLayer:
 
     def project(self, inputs: Tensor) -> Tensor:
         """Compute ``W_ih x + b`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
-        return inputs @ self.weight_ih.flatten(0, 1).mT + self.bias
+        return self.weight_ih[:].applied_to(inputs) + self.bias
 
     def step(self, projected: Tensor, state: State) -> tuple[State, LayerTangent]:
         """Advance and linearize; see `Layer.step`.
@@ -72,7 +72,7 @@ class LSTMLayer:
         tangents of the gates' pre-activations, linear in dx and dh.
         """
         hidden, cell = state
-        gates = projected + hidden @ self.weight_hh.flatten(0, 1).mT
+        gates = projected + self.weight_hh[:].applied_to(hidden)
         at_i, at_f, at_g, at_o = gates.chunk(4, dim=-1)
         i, f, o = torch.sigmoid(at_i), torch.sigmoid(at_f), torch.sigmoid(at_o)
         g = torch.tanh(at_g)
@@ -106,7 +106,7 @@ class LSTMLayer:
         App. B.1 entry by entry.
         """
         hidden, cell = (part.double() for part in state)
-        weight = self.weight_hh.double()
+        weight = self.weight_hh.rows.double()
         own = hidden @ weight.flatten(0, 1).mT
         at_i, at_f, at_g, at_o = (projected.double() + own).chunk(4, dim=-1)
         i, f, o, g = at_i.sigmoid(), at_f.sigmoid(), at_o.sigmoid(), at_g.tanh()

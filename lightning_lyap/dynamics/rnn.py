@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State
 from lightning_lyap.dynamics.determinant import log_abs_det
-from lightning_lyap.dynamics.gates import mix_gates
+from lightning_lyap.dynamics.gates import GateWeights, mix_gates
 from lightning_lyap.dynamics.slopes import tanh_slope
 
 
@@ -16,8 +16,8 @@ class RNNLayer:
     """One layer of `torch.nn.RNN`.
 
     Attributes:
-        weight_ih: ``[H, I]``.
-        weight_hh: ``[H, H]``.
+        weight_ih: ``[1, H, I]``.
+        weight_hh: ``[1, H, H]``.
         bias: Sum of both biases, ``[H]``.
         nonlinearity: ``"tanh"`` or ``"relu"``.
 
@@ -25,15 +25,15 @@ class RNNLayer:
         Vogt et al., On Lyapunov Exponents for RNNs, Eqs. 1 and 4.
     """
 
-    weight_ih: Tensor
-    weight_hh: Tensor
+    weight_ih: GateWeights
+    weight_hh: GateWeights
     bias: Tensor
     nonlinearity: str
 
     @property
     def output_size(self) -> int:
         """H."""
-        return self.weight_hh.shape[1]
+        return self.weight_hh.rows.shape[1]
 
     @property
     def tangent_size(self) -> int:
@@ -52,30 +52,30 @@ class RNNLayer:
 
     def project(self, inputs: Tensor) -> Tensor:
         """Compute ``W_ih x + b`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
-        return inputs @ self.weight_ih.mT + self.bias
+        return self.weight_ih[:].applied_to(inputs) + self.bias
 
     def step(self, projected: Tensor, state: State) -> tuple[State, LayerTangent]:
         """Advance and linearize: ``J = diag(phi') W_hh``; see `Layer.step`."""
         (hidden,) = state
-        activation = projected + hidden @ self.weight_hh.mT
+        activation = projected + self.weight_hh[:].applied_to(hidden)
         tanh = self.nonlinearity == "tanh"
         new = torch.tanh(activation) if tanh else torch.relu(activation)
 
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
             slope = tanh_slope(activation) if tanh else (new > 0).to(new.dtype)
             slope = slope.unsqueeze(1)
-            d_new = mix_gates(self.weight_hh[None], slope, d_state)
+            d_new = mix_gates(self.weight_hh[:], slope, d_state)
             if d_input is not None:
-                d_new = d_new + mix_gates(self.weight_ih[None], slope, d_input)
+                d_new = d_new + mix_gates(self.weight_ih[:], slope, d_input)
             return d_new
 
         return (new,), tangent
 
     def log_abs_det(self, projected: Tensor, state: State) -> Tensor:
         """Compute ``log |det W_hh| + sum_i log phi'(a_i)``; see `Layer.log_abs_det`."""
-        activation = (projected + state[0] @ self.weight_hh.mT).double()
+        activation = (projected + self.weight_hh[:].applied_to(state[0])).double()
         if self.nonlinearity == "tanh":
             slopes = tanh_slope(activation)
         else:
             slopes = (activation > 0).double()
-        return log_abs_det(self.weight_hh) + slopes.log().sum(-1)
+        return log_abs_det(self.weight_hh.rows[0]) + slopes.log().sum(-1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap.dynamics.base import Layer, compute_dtype
+from lightning_lyap.dynamics.gates import GateWeights
 from lightning_lyap.dynamics.gru import GRULayer
 from lightning_lyap.dynamics.lstm import LSTMLayer
 from lightning_lyap.dynamics.rnn import RNNLayer
@@ -95,9 +96,9 @@ def read_layer(module: nn.Module, suffix: str, state: StateChoice, dtype: torch.
     bias_ih, bias_hh = (read("bias_ih"), read("bias_hh")) if module.bias else (zeros, zeros)
     if isinstance(module, nn.LSTM | nn.LSTMCell):
         weight_hr = read("weight_hr") if getattr(module, "proj_size", 0) else None
-        gates = (weight_ih.unflatten(0, (4, -1)), weight_hh.unflatten(0, (4, -1)))
+        gates = GateWeights(weight_ih, 4), GateWeights(weight_hh, 4)
         return LSTMLayer(*gates, bias_ih + bias_hh, weight_hr, full=state == "full")
     if isinstance(module, nn.GRU | nn.GRUCell):
-        gates = (weight_ih.unflatten(0, (3, -1)), weight_hh.unflatten(0, (3, -1)))
-        return GRULayer(*gates, bias_ih, bias_hh)
-    return RNNLayer(weight_ih, weight_hh, bias_ih + bias_hh, str(module.nonlinearity))
+        return GRULayer(GateWeights(weight_ih, 3), GateWeights(weight_hh, 3), bias_ih, bias_hh)
+    gates = GateWeights(weight_ih, 1), GateWeights(weight_hh, 1)
+    return RNNLayer(*gates, bias_ih + bias_hh, str(module.nonlinearity))

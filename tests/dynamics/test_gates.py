@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from lightning_lyap.dynamics import gates
-from lightning_lyap.dynamics.gates import mix_dense, mix_gates, mix_matrix_free, prefers_dense
+from lightning_lyap.dynamics.gates import (
+    GateWeights,
+    mix_dense,
+    mix_gates,
+    mix_matrix_free,
+    prefers_dense,
+)
 from tests.compare import assert_near
 
 
@@ -16,17 +22,19 @@ def test_both_ways_are_the_weighted_sum(num_gates: int, size: int, inner: int, c
     tangent = torch.randn(3, inner, count, dtype=torch.float64)
     expected = torch.einsum("bgh,ghd,bdk->bhk", coefficients, weight, tangent)
     for mix in (mix_dense, mix_matrix_free, mix_gates):
-        mixed = mix(weight, coefficients, tangent)
+        mixed = mix(GateWeights(weight.flatten(0, 1), num_gates)[:], coefficients, tangent)
         assert_near(mixed, expected, 1e-12)
         assert mixed.mT.is_contiguous()
 
 
 def test_the_operands_are_left_alone() -> None:
-    operands = torch.randn(3, 5, 4), torch.randn(2, 3, 5), torch.randn(2, 4, 2)
+    operands = torch.randn(15, 4), torch.randn(2, 3, 5), torch.randn(2, 4, 2)
     before = [tensor.clone() for tensor in operands]
-    mix_dense(*operands)
-    mix_matrix_free(*operands)
+    weight = GateWeights(operands[0], 3)[:]
+    mix_dense(weight, *operands[1:])
+    mix_matrix_free(weight, *operands[1:])
     assert all(torch.equal(a, b) for a, b in zip(operands, before, strict=True))
+    assert torch.equal(weight.columns, weight.rows.permute(2, 0, 1))
 
 
 @pytest.mark.parametrize("dense", [True, False])
@@ -35,7 +43,7 @@ def test_the_switch_decides(dense: bool, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(gates, "prefers_dense", lambda num_gates, num_vectors: dense)
     monkeypatch.setattr(gates, "mix_dense", lambda *_: taken.append("dense"))
     monkeypatch.setattr(gates, "mix_matrix_free", lambda *_: taken.append("matrix-free"))
-    mix_gates(torch.zeros(3, 2, 2), torch.zeros(1, 3, 2), torch.zeros(1, 2, 1))
+    mix_gates(GateWeights(torch.zeros(6, 2), 3)[:], torch.zeros(1, 3, 2), torch.zeros(1, 2, 1))
     assert taken == ["dense" if dense else "matrix-free"]
 
 
@@ -44,3 +52,30 @@ def test_where_the_switch_lies(num_gates: int, first_dense: int) -> None:
     assert not prefers_dense(num_gates, first_dense - 1)
     assert prefers_dense(num_gates, first_dense)
     assert not prefers_dense(1, 10_000)
+
+
+def test_some_of_the_gates() -> None:
+    weight = GateWeights(torch.randn(12, 5, dtype=torch.float64), 3)
+    vectors = torch.randn(2, 6, 5, dtype=torch.float64)
+    assert_near(weight[:].applied_to(vectors), vectors @ weight.rows.flatten(0, 1).mT, 1e-14)
+    part = weight[1:]
+    assert torch.equal(part.rows, weight.rows[1:])
+    assert_near(part.applied_to(vectors), weight[:].applied_to(vectors)[..., 4:], 1e-14)
+
+
+def test_a_weight_that_changes_is_copied_again() -> None:
+    shared = torch.randn(12, 5)
+    weight = GateWeights(shared, 3)
+    before = weight[:].columns
+    assert weight[:].columns is not before
+    assert weight[:].columns.data_ptr() == before.data_ptr()
+    shared.mul_(2)
+    assert torch.equal(weight[:].columns, 2 * before)
+    assert torch.equal(weight[:].columns, weight.rows.permute(2, 0, 1))
+
+
+def test_weights_made_in_inference_mode_are_taken() -> None:
+    with torch.inference_mode():
+        weight = GateWeights(torch.randn(12, 5, dtype=torch.float16).double(), 3)
+        assert torch.equal(weight[:].columns, weight.rows.permute(2, 0, 1))
+    assert torch.equal(weight[:].columns, weight.rows.permute(2, 0, 1))
