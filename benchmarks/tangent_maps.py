@@ -75,7 +75,7 @@ def main() -> None:
             cells = []
             for count in VECTORS:
                 value = ratio(num_gates, size, count, arguments.batch_size, arguments.repeats)
-                star = "*" if prefers_dense(num_gates, count) else " "
+                star = "*" if prefers_dense(num_gates, size, count) else " "
                 cells.append(f"{value:8.2f}{star}")
             print(f"{num_gates:5} {size:5} " + "".join(cells))
 

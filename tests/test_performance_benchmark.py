@@ -162,9 +162,11 @@ def test_the_bare_loop_has_the_products_of_the_spectrum() -> None:
     torch.testing.assert_close(found, Twin(module).exponents(inputs), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("units", [128, 512])
 @pytest.mark.parametrize("gates", [3, 4, 5])
-def test_the_switch_lies_between_the_sides(gates: int) -> None:
-    assert [prefers_dense(gates, k) for k in crossover.sides(gates)] == [False, False, True, True]
+def test_the_switch_lies_between_the_sides(gates: int, units: int) -> None:
+    sides = crossover.sides(gates, units)
+    assert [prefers_dense(gates, units, k) for k in sides] == [False, False, True, True]
 
 
 def test_what_is_timed_is_the_problem() -> None:

@@ -38,20 +38,21 @@ FULL = Sizes((128, 256, 512), 10, 15)
 QUICK = Sizes((128, 512), 10, 5)
 
 
-def sides(gates: int) -> list[int]:
+def sides(gates: int, units: int) -> list[int]:
     """Return numbers of vectors on both sides of the switch.
 
     Args:
         gates: G, above 1.
+        units: N.
 
     Returns:
         A quarter of where it lies, just below, there, and four times as many.
 
     Example:
-        >>> sides(4)
-        [2, 7, 8, 32]
+        >>> sides(4, 256)
+        [3, 11, 12, 48]
     """
-    switch = next(k for k in range(1, 1000) if prefers_dense(gates, k))
+    switch = next(k for k in range(1, 1000) if prefers_dense(gates, units, k))
     return [max(1, switch // 4), switch - 1, switch, 4 * switch]
 
 
@@ -71,7 +72,7 @@ def measure(sizes: Sizes, device: torch.device) -> Result:
         for units in sizes.units:
             weight = torch.randn(gates, units, units, generator=generator) / units**0.5
             slopes = torch.rand(sizes.batch, gates, units, generator=generator)
-            for count in sides(gates):
+            for count in sides(gates, units):
                 basis = torch.randn(sizes.batch, count, units, generator=generator).mT
                 basis = basis / units**0.5
                 own = GateWeights(weight.flatten(0, 1), gates)[:]
@@ -81,7 +82,7 @@ def measure(sizes: Sizes, device: torch.device) -> Result:
                 )
                 off = max(float((way() - exact).abs().max()) for way in ways)
                 times = in_turn(ways, sizes.rounds, stopwatch=stopwatch_of(device))
-                chosen = "dense" if prefers_dense(gates, count) else "matrix-free"
+                chosen = "dense" if prefers_dense(gates, units, count) else "matrix-free"
                 what = f"{gates} gates, N = {units}, K = {count}: {chosen} is chosen"
                 rows.append(Row(what, ratio(times, 0, 1), difference=off))
     text = TEXT.format(batch=sizes.batch)

@@ -10,9 +10,10 @@ tangent vectors can be had in two ways:
 
 Dense saves ``(G - 1) N^2 K`` multiplications and costs the pass, so it wins once ``(G - 1) K``
 exceeds the number of multiplications that one pass is worth. On CPUs that number was measured at
-about 24 (`benchmarks/tangent_maps.py`; less for N = 128, twice as many for N = 512): for four gates
-in one sum (LSTM, hidden state) the switch lies at K = 8, for three (GRU; the cell state of an LSTM)
-at 12, and a single gate (vanilla; the output gate of a full LSTM) is never made dense.
+about 18 for N = 128, and twice as many from N = 256 on, where the pass no longer stays in the cache
+(`benchmarks/tangent_maps.py`): for four gates in one sum (LSTM, hidden state) the switch lies at
+K = 6 and 12, for three (GRU; the cell state of an LSTM) at 9 and 18, and a single gate (vanilla;
+the output gate of a full LSTM) is never made dense.
 
 A complete basis that is kept as reflectors takes the dense way always: they act on the matrix.
 """
@@ -24,7 +25,9 @@ from torch import Tensor
 
 from lightning_lyap.reflectors import Basis, Reflectors
 
-MULTIPLICATIONS_PER_PASS = 24
+# That number below and from N = LARGE on.
+LARGE = 256
+MULTIPLICATIONS_PER_PASS = (18, 36)
 
 
 class Gates(NamedTuple):
@@ -77,21 +80,22 @@ class GateWeights:
         return Gates(self.rows[which], self._columns[1][:, which])
 
 
-def prefers_dense(num_gates: int, num_vectors: int) -> bool:
+def prefers_dense(num_gates: int, size: int, num_vectors: int) -> bool:
     """Tell whether adding up the gate matrices first is the cheaper way.
 
     Args:
         num_gates: G.
+        size: N.
         num_vectors: K.
 
     Returns:
         True where the dense way is the cheaper one.
 
     Example:
-        >>> prefers_dense(4, 7), prefers_dense(4, 8), prefers_dense(1, 512)
+        >>> prefers_dense(4, 128, 5), prefers_dense(4, 128, 6), prefers_dense(1, 128, 512)
         (False, True, False)
     """
-    return (num_gates - 1) * num_vectors >= MULTIPLICATIONS_PER_PASS
+    return (num_gates - 1) * num_vectors >= MULTIPLICATIONS_PER_PASS[size >= LARGE]
 
 
 def mix_gates(
@@ -110,7 +114,7 @@ def mix_gates(
     """
     if isinstance(tangent, Reflectors):
         return tangent.applied_to(mixed_columns(gates, coefficients, diagonal))
-    if prefers_dense(len(gates.rows), tangent.shape[-1]):
+    if prefers_dense(*gates.rows.shape[:2], tangent.shape[-1]):
         return mix_dense(gates, coefficients, tangent, diagonal)
     mixed = mix_matrix_free(gates, coefficients, tangent)
     return mixed if diagonal is None else mixed + diagonal.unsqueeze(-1) * tangent

@@ -40,18 +40,20 @@ def test_the_operands_are_left_alone() -> None:
 @pytest.mark.parametrize("dense", [True, False])
 def test_the_switch_decides(dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
-    monkeypatch.setattr(gates, "prefers_dense", lambda num_gates, num_vectors: dense)
+    monkeypatch.setattr(gates, "prefers_dense", lambda num_gates, size, num_vectors: dense)
     monkeypatch.setattr(gates, "mix_dense", lambda *_: taken.append("dense"))
     monkeypatch.setattr(gates, "mix_matrix_free", lambda *_: taken.append("matrix-free"))
     mix_gates(GateWeights(torch.zeros(6, 2), 3)[:], torch.zeros(1, 3, 2), torch.zeros(1, 2, 1))
     assert taken == ["dense" if dense else "matrix-free"]
 
 
-@pytest.mark.parametrize(("num_gates", "first_dense"), [(4, 8), (3, 12)])
-def test_where_the_switch_lies(num_gates: int, first_dense: int) -> None:
-    assert not prefers_dense(num_gates, first_dense - 1)
-    assert prefers_dense(num_gates, first_dense)
-    assert not prefers_dense(1, 10_000)
+@pytest.mark.parametrize(
+    ("num_gates", "size", "first_dense"), [(4, 255, 6), (3, 255, 9), (4, 256, 12), (3, 256, 18)]
+)
+def test_where_the_switch_lies(num_gates: int, size: int, first_dense: int) -> None:
+    assert not prefers_dense(num_gates, size, first_dense - 1)
+    assert prefers_dense(num_gates, size, first_dense)
+    assert not prefers_dense(1, size, 10_000)
 
 
 def test_some_of_the_gates() -> None:

@@ -65,7 +65,7 @@ def test_tangent_map_equals_autodiff(case: Case) -> None:
 def test_both_ways_equal_autodiff_for_every_k(
     case: Case, dense: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gates_module, "prefers_dense", lambda gates, vectors: dense)
+    monkeypatch.setattr(gates_module, "prefers_dense", lambda gates, size, vectors: dense)
     compare_with_oracle(case)
 
 
