@@ -103,7 +103,7 @@ def assemble(
         steps=torch.cat([part.steps for part in parts]),
         order=order,
         sums=sums,
-        layer=order // parts[0].basis.shape[2] if num_blocks(system) > 1 else None,
+        layer=order // parts[0].shape[2] if num_blocks(system) > 1 else None,
         final_state=system.export_state(
             tuple(torch.cat(tensors) for tensors in zip(*[p.state for p in parts], strict=True))
         ),

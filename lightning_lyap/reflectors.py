@@ -23,7 +23,8 @@ class Reflectors:
         order: Rows of Q in the order in which the reflectors act on them, ``[B, N]``; None where
             that is their own.
         blocks: M, the number of bases that are on top of each other in each of ``B / M`` tangent
-            spaces; see `dynamics.base.num_blocks`.
+            spaces; see `dynamics.base.num_blocks`. The uppermost of all come first, then those
+            below them, and so on.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Reflectors:
             Bases ``[B / M, N, N]``.
         """
         parts: list[list[Tensor | None]] = [
-            [None] * chunks if part is None else [part[k::chunks] for k in range(chunks)]
+            [None] * chunks if part is None else list(part.chunk(chunks))
             for part in (self._factors, self._scales, self._signs, self._order)
         ]
         return [Reflectors(*block) for block in zip(*parts, strict=True)]
@@ -104,7 +105,7 @@ class Reflectors:
         if self._order is not None:
             basis = rows_back(basis, self._order)
         basis = basis * self._signs.unsqueeze(-2)
-        return basis if self._blocks == 1 else basis.reshape(self.shape)
+        return basis if self._blocks == 1 else torch.cat(basis.chunk(self._blocks), dim=1)
 
 
 Basis: TypeAlias = Tensor | Reflectors

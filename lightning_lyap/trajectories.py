@@ -198,7 +198,7 @@ class Trajectories:
             return None
         # Sequences end and don't start again: as many are the same ones.
         if count != self._num_rows:
-            self._rows = upload(running.nonzero()[:, 0], self.basis.device)
+            self._rows = upload(running.nonzero()[:, 0], self.sums.device)
             self._num_rows = count
         return self._rows
 
@@ -305,13 +305,14 @@ def factorize_compactly(system: Dynamics, basis: Tensor) -> CompactOrthonormaliz
     Returns:
         Fields as those of `factorize`.
     """
-    count, size = num_blocks(system), basis.shape[2]
-    result = reflector_qr(basis.reshape(-1, size, size))
+    count = num_blocks(system)
     if count == 1:
-        return result
+        return reflector_qr(basis)
+    # Block after block, so that each layer's reflectors are adjacent in memory.
+    result = reflector_qr(torch.cat(basis.mT.chunk(count, dim=2)).mT)
     return CompactOrthonormalization(
         result.basis.stacked(count),
-        *(part.reshape(len(basis), -1) for part in result[1:]),
+        *(torch.cat(part.chunk(count), dim=1) for part in result[1:]),
     )
 
 

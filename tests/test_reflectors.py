@@ -80,9 +80,9 @@ def test_bases_on_top_of_each_other(kind: str) -> None:
     both = bases.stacked(2)
     assert both.shape == (2, 14, 7)
     alone = bases.dense()
-    assert torch.equal(both.dense(), torch.cat([alone[::2], alone[1::2]], dim=1))
+    assert torch.equal(both.dense(), torch.cat([alone[:2], alone[2:]], dim=1))
     for k, part in enumerate(both.chunk(2, dim=-2)):
-        assert torch.equal(part.dense(), alone[k::2])
+        assert torch.equal(part.dense(), alone[2 * k : 2 * k + 2])
 
 
 def test_lost_columns_go_behind_the_others_as_with_householder(kind: str) -> None:

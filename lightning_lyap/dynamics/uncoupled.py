@@ -86,15 +86,14 @@ class UncoupledLayers:
 
     def derivative(self, drive: Tensor, state: State, vector: Tensor) -> Tensor:
         """Differentiate each layer's step by its own state alone; see `Certifiable`."""
-        blocks = []
-        for k, part in enumerate(vector.chunk(self.num_blocks, dim=-1)):
-            alone = torch.zeros_like(vector)
-            size = part.shape[1]
-            alone[:, k * size : (k + 1) * size] = part
-            tangents = self.stack.spread_tangent(alone, state)
-            moved = self.stack.move(drive, state, tangents)
-            blocks.append(self.stack.gather_tangent(moved)[:, k * size : (k + 1) * size])
-        return torch.cat(blocks, dim=-1)
+        count = self.num_blocks
+        # As many copies of each sequence as there are layers: each moves one of them.
+        own = torch.eye(count, dtype=vector.dtype, device=vector.device)
+        alone = own[:, None, :, None] * vector.unflatten(-1, (count, -1))
+        states = tuple(tensor.repeat(count, 1) for tensor in state)
+        tangents = self.stack.spread_tangent(alone.flatten(0, 1).flatten(1), states)
+        moved = self.stack.gather_tangent(self.stack.move(drive.repeat(count, 1), states, tangents))
+        return moved.view_as(alone).diagonal(dim1=0, dim2=2).movedim(-1, 1).flatten(1)
 
     def log_abs_det(self, drive: Tensor, state: State) -> Tensor:
         """Add those of the layers; see `Certifiable`."""
