@@ -82,7 +82,7 @@ TOYS: dict[str, Callable[[torch.device], Result]] = {
         laws.measure, laws.Sizes((4, 5, 6, 8), (2, 3, 4), (2, 3, 4), (3, 4, 5), (1, 2, 3), 2, 1)
     ),
     "crossover": partial(crossover.measure, crossover.Sizes((4,), 2, 1, gates=(4,))),
-    "union": partial(union.measure, union.Sizes(((4, 3),), 2, batch=2, stack=2)),
+    "union": partial(union.measure, union.Sizes(((4, 2, 3),), 2, stack=2)),
     "parallel": partial(parallel.measure, parallel.Sizes(((8, 3, 2),), 2, 1, 1.0)),
     "callback": partial(
         fit.measure,
@@ -91,10 +91,10 @@ TOYS: dict[str, Callable[[torch.device], Result]] = {
 }
 NUM_ROWS = {
     "overhead": 3,
-    "leading": 7,
+    "leading": 8,
     "laws": 12,
     "crossover": 4,
-    "union": 1,
+    "union": 2,
     "parallel": 2,
     "callback": 5,
 }
@@ -141,10 +141,10 @@ def test_the_first_of_two_is_divided_by_the_second(
 
 
 def test_all_exponents_are_divided_by_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = [[12.0, 6.0, 4.0, 3.0, 2.0, 1.0]]
+    times = [[12.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.5]]
     monkeypatch.setattr(leading, "in_turn", lambda *given, **named: times)
     rows = TOYS["leading"](CPU).rows
-    assert [row.found.median for row in rows[:-1]] == [1, 2, 3, 4, 6, 12]
+    assert [row.found.median for row in rows[:-1]] == [1, 2, 3, 4, 6, 12, 24]
     assert [None if row.bar is None else row.bar.value for row in rows] == [
         None,
         1.6,
@@ -152,6 +152,7 @@ def test_all_exponents_are_divided_by_some(monkeypatch: pytest.MonkeyPatch) -> N
         15,
         100,
         100,
+        None,
         1e-3,
     ]
 

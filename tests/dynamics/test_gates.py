@@ -15,7 +15,7 @@ from tests.compare import assert_near
 
 
 @pytest.mark.parametrize("num_gates", [1, 3, 4])
-@pytest.mark.parametrize(("size", "inner", "count"), [(5, 3, 1), (7, 7, 7), (2, 9, 4)])
+@pytest.mark.parametrize(("size", "inner", "count"), [(5, 3, 1), (7, 7, 7), (2, 9, 4), (3, 60, 50)])
 def test_both_ways_are_the_weighted_sum(num_gates: int, size: int, inner: int, count: int) -> None:
     weight = torch.randn(num_gates, size, inner, dtype=torch.float64)
     coefficients = torch.randn(3, num_gates, size, dtype=torch.float64)
