@@ -1,7 +1,7 @@
 """Sequences that are run together: in groups one after the other, each in shares side by side."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
 
@@ -125,9 +125,8 @@ class Group:
         """
         longest = self.longest
         if len(self.shares) == 1:
-            own = longest.sums.device.type == "cpu" and runs_in_threads(longest.system)
-            alone = own and longest.shape[1] < SMALL and not is_large(longest.shape)
-            with single_threaded() if alone else nullcontext():
+            alone = longest.shape[1] < SMALL and not is_large(longest.shape)
+            with self._single_threaded() if alone else nullcontext():
                 longest.go(self._drives[0], until, report)
             return
         pairs = list(zip(self.shares, self._drives, strict=True))
@@ -136,6 +135,13 @@ class Group:
         run_side_by_side(calls, report)
 
     def settle(self) -> None:
-        """Check what was put off; see `Inspector.settle`."""
-        for share in self.shares:
-            share.inspector.settle()
+        """Check what was put off, on one thread where that can be; see `Inspector.settle`."""
+        with self._single_threaded():
+            for share in self.shares:
+                share.inspector.settle()
+
+    def _single_threaded(self) -> AbstractContextManager[None]:
+        """Keep what is ours on the CPU on one thread; see `threads`."""
+        share = self.shares[0]
+        ours = share.sums.device.type == "cpu" and runs_in_threads(share.system)
+        return single_threaded() if ours else nullcontext()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import groups, lyapunov_spectrum
+from lightning_lyap.certificate import Inspector
 from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 from lightning_lyap.groups import LARGE, sensible_shares, shares
@@ -113,7 +114,28 @@ def test_small_systems_run_on_one_thread(
 
     monkeypatch.setattr(groups, "single_threaded", single_threaded)
     lyapunov_spectrum(nn.RNN(1, size), torch.randn(2, 5, 1), num_exponents=count)
-    assert bool(entered) == alone
+    assert len(entered) == 1 + alone  # once for the checks
+
+
+def test_checks_are_settled_on_one_thread(split: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that wait for each other beside other work take a hundred times as long."""
+    numbers: list[int] = []
+    own = Inspector.settle
+
+    def count(inspector: Inspector) -> None:
+        numbers.append(torch.get_num_threads())
+        own(inspector)
+
+    monkeypatch.setattr(Inspector, "settle", count)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        split(2)
+        lyapunov_spectrum(nn.GRU(1, 3), torch.randn(4, 5, 1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert numbers == [1, 1]
 
 
 def test_a_users_step_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
