@@ -89,7 +89,10 @@ def test_waits_of_steps_and_of_the_end_are_told_apart(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(StackedRecurrence, "step", waiting_step)
     monkeypatch.setattr(Trajectories, "go", waiting_end)
+    asked = []
+    monkeypatch.setattr(waits, "seen", lambda found, device: asked.append(device) or found)
     between, loop = waits.measure(TOY, CPU).rows
     assert (between.found.median, loop.found.median) == (5, 6)
     assert between.line().split(" | ")[5] == "not met"
+    assert asked == [CPU]
     assert len(taken) > 2 * 5  # the checks take steps, too, outside of the loop

@@ -48,7 +48,7 @@ class Sizes:
     intervals: tuple[Interval, ...] = (1, "auto")
 
 
-FULL = Sizes(512, 10, 20)
+FULL = Sizes(512, 10, 10)
 QUICK = Sizes(128, 4, 8)
 
 
