@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpu_accuracy import Case, loss_of_orthogonality
+from gpu_accuracy import loss_of_orthogonality
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
 from lightning_lyap.cholesky import cholesky_qr
 from lightning_lyap.modules import CharRNN
@@ -177,14 +177,22 @@ class TestOrthogonality:
         assert verdicts(on_gpu.orthogonality(TOY, CPU)) == expected
         assert count == 12
 
-    @pytest.mark.parametrize("kind", on_gpu.KINDS)
-    def test_the_cases_have_their_condition(self, kind: str) -> None:
-        for dtype, conditions in on_gpu.CONDITIONS.items():
-            for high in conditions[:2]:
-                basis = Case(kind, -math.log(high), dtype).basis(2, 8)
-                assert basis.dtype == dtype
-                got = torch.linalg.cond(basis.double())
-                assert got.tolist() == pytest.approx([high] * 2, rel=1e-3)
+    def test_is_that_of_bases_of_these_conditions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[Tensor] = []
+
+        def watched(basis: Tensor) -> Any:
+            seen.append(basis)
+            return orthonormalize(basis)
+
+        monkeypatch.setattr(on_gpu, "orthonormalize", watched)
+        on_gpu.orthogonality(TOY, CPU)
+        f32, f64 = torch.float32, torch.float64
+        assert [basis.dtype for basis in seen] == [f32] * 6 + [f64] * 6
+        conditions = [float(torch.linalg.cond(basis.double()).median()) for basis in seen]
+        powers = [round(math.log10(condition), 1) for condition in conditions]
+        assert powers == [2, 4, 6, 2, 4, 6, 6, 10, 14, 6, 10, 14]
+        smallest_rows = [float(basis.abs().amax(-1).min()) for basis in seen]
+        assert smallest_rows[5] < 1e-5 < 1e-3 < smallest_rows[2]
 
     def test_is_that_of_the_columns(self) -> None:
         q = torch.eye(4, dtype=torch.float64)[:, :2].expand(3, -1, -1).clone()
