@@ -89,8 +89,13 @@ def test_waits_of_steps_and_of_the_end_are_told_apart(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(StackedRecurrence, "step", waiting_step)
     monkeypatch.setattr(Trajectories, "go", waiting_end)
-    asked = []
-    monkeypatch.setattr(waits, "seen", lambda found, device: asked.append(device) or found)
+    asked: list[torch.device] = []
+
+    def seen(found: waits.Waits, device: torch.device) -> waits.Waits:
+        asked.append(device)
+        return found
+
+    monkeypatch.setattr(waits, "seen", seen)
     between, loop = waits.measure(TOY, CPU).rows
     assert (between.found.median, loop.found.median) == (5, 6)
     assert between.line().split(" | ")[5] == "not met"
