@@ -15,25 +15,20 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile, record_function
 
 from gpu_accuracy import CASES, compare
 from gpu_bench import Bench, Replayed, cascade, panels, report
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
 from lightning_lyap.cholesky import cholesky_qr
 from lightning_lyap.dynamics import from_torch_module
-from lightning_lyap.modules import CharRNN
-from lightning_lyap.trajectories import Trajectories
+from performance.networks import characters
+from performance.training import EPOCH, char_rnn, training_steps
+from performance.waits import count_waits, recorded
 
 PANELS = (32, 64, 128, 256, 512)
-# What shows in a profile where the host waits for the device.
-WAITS = ("Synchronize", "Memcpy DtoH")
-# Training steps of an epoch on War and Peace: 100 sequences of 100 characters each.
-EPOCH = 257
 
 
 def operations(bench: Bench) -> None:
@@ -100,19 +95,11 @@ def accuracy(bench: Bench) -> None:
 
 def network(bench: Bench, scale: float) -> Any:
     """Build the LSTM of a CharRNN, its weights larger than at the start."""
-    torch.manual_seed(0)
-    lstm = CharRNN(82, hidden_size=bench.size).rnn
+    lstm = char_rnn(bench.size).rnn
     with torch.no_grad():
         for weight in lstm.parameters():
             weight.mul_(scale)
     return lstm
-
-
-def characters(bench: Bench) -> Tensor:
-    """Draw one-hot characters, ``[B, T, 82]``."""
-    generator = torch.Generator().manual_seed(1)
-    tokens = torch.randint(82, (bench.batch, bench.steps), generator=generator)
-    return nn.functional.one_hot(tokens, 82).float()
 
 
 def plain_loop(lstm: nn.LSTM, inputs: Tensor) -> Tensor:
@@ -131,9 +118,10 @@ def plain_loop(lstm: nn.LSTM, inputs: Tensor) -> Tensor:
 @torch.no_grad()
 def spectra(bench: Bench) -> None:
     """Time spectra of networks as they start and saturated, and compare them with the CPU's."""
-    step = training_step(bench)
+    train = training_steps(bench.size, 1, bench.device, steps=bench.steps)
+    step = bench.time("spectrum", "training step, batch 100", train)
     for scale in (1.0, 6.0):
-        lstm, inputs = network(bench, scale), characters(bench)
+        lstm, inputs = network(bench, scale), characters(bench.batch, bench.steps)
         exact = lyapunov_spectrum(lstm, inputs[:4], state="hidden", dtype=torch.float64)
         lstm, inputs = lstm.to(bench.device), inputs.to(bench.device)
         short = inputs[:, : max(bench.steps // 10, 2)]
@@ -187,48 +175,17 @@ def agreement(estimate: SpectrumEstimate, exact: SpectrumEstimate) -> dict[str, 
     }
 
 
-@torch.enable_grad()
-def training_step(bench: Bench) -> float:
-    """Time a training step of the CharRNN, batch 100; return milliseconds."""
-    torch.manual_seed(0)
-    model = CharRNN(82, hidden_size=bench.size).to(bench.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    tokens = torch.randint(82, (100, bench.steps), device=bench.device)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        model.loss((tokens, tokens)).backward()
-        optimizer.step()
-
-    return bench.time("spectrum", "training step, batch 100", step)
-
-
 def waits(bench: Bench) -> None:
     """Count what the host waits for inside the time loop, and list the kernels of some steps."""
-    lstm, inputs = network(bench, 1.0).to(bench.device), characters(bench).to(bench.device)[:, :20]
-    own = Trajectories.go
-
-    def go(*arguments: Any) -> None:
-        with record_function("time loop"):
-            own(*arguments)
-
-    activities = [ProfilerActivity.CPU]
-    if bench.device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
-    with cascade(), mock.patch.object(Trajectories, "go", go):
-        lyapunov_spectrum(lstm, inputs, state="hidden")
-        with profile(activities=activities) as recorded:
-            lyapunov_spectrum(lstm, inputs, state="hidden")
-    events = list(recorded.events())
-    loop = next(event.time_range for event in events if event.name == "time loop")
-    found: dict[str, int] = {}
-    for event in events:
-        inside = loop.start <= event.time_range.start <= loop.end
-        if inside and any(word in event.name for word in WAITS):
-            found[event.name] = found.get(event.name, 0) + 1
-    bench.add("waits", f"time loop of {inputs.shape[1]} steps", **found)
+    inputs = characters(bench.batch, bench.steps)[:, :20].to(bench.device)
+    lstm = network(bench, 1.0).to(bench.device)
+    with cascade():
+        found = recorded(partial(lyapunov_spectrum, lstm, inputs, state="hidden"), bench.device)
+    counts = count_waits(found.events() or ())
+    named = counts.named | {"from the first step to the last": counts.between}
+    bench.add("waits", f"time loop of {counts.steps} steps", **named)
     key = "self_device_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
-    averages = sorted(recorded.key_averages(), key=lambda a: -getattr(a, key))
+    averages = sorted(found.key_averages(), key=lambda a: -getattr(a, key))
     for average in averages[:18]:
         each = getattr(average, key) / 1e3
         bench.add("kernels", average.key[:80], ms=each, count=average.count)

@@ -65,6 +65,12 @@ CASES = [
 ]
 
 
+def loss_of_orthogonality(q: Tensor) -> float:
+    """Return the largest entry of ``|Q^T Q - I|`` of bases ``[B, N, K]``, computed in float64."""
+    q = q.double()
+    return (q.mT @ q - torch.eye(q.shape[-1], dtype=F64, device=q.device)).abs().max().item()
+
+
 def compare(case: Case, size: int, device: torch.device, batch: int = 4) -> dict[str, Any]:
     """Factorize by the cascade on a device, and by reflections in float64 on the CPU.
 
@@ -84,15 +90,13 @@ def compare(case: Case, size: int, device: torch.device, batch: int = 4) -> dict
     result = cascade(basis.to(device))
     while not cascade.holds():
         result = cascade(basis.to(device))
-    q = result.basis.double()
-    loss = (q.mT @ q - torch.eye(size, dtype=F64, device=device)).abs().max().item()
     exact = householder_qr(basis.double())
     resolved = result.resolved.cpu()
     difference = (result.log_stretch.cpu() - exact.log_stretch).abs()
     share = difference / result.rounding_error.cpu()
     return {
         "level": cascade.level,
-        "orthogonality": loss,
+        "orthogonality": loss_of_orthogonality(result.basis),
         "largest_difference": difference[resolved].max().item(),
         "in_bounds": share[resolved].max().item(),
         "resolved": f"{int(resolved.sum())}/{resolved.numel()}",

@@ -28,7 +28,8 @@ def kaplan_yorke_dimension(exponents: Tensor) -> Tensor:
         Kaplan and Yorke (1979), Chaotic behavior of multidimensional difference equations.
     """
     ordered = exponents.sort(dim=-1, descending=True).values
-    sums = ordered.cumsum(-1)
+    # On the CPU: cumulated sums of CUDA are refused where algorithms must be deterministic.
+    sums = ordered.cpu().cumsum(-1).to(ordered.device)
     whole = (sums >= 0).sum(-1, keepdim=True)
     last = (whole - 1).clamp(min=0)
     following = whole.clamp(max=exponents.shape[-1] - 1)

@@ -353,4 +353,7 @@ def test_quick_sections_are_smaller_than_full_ones() -> None:
     assert {name for name, each in run.SECTIONS.items() if "cuda" in each.devices} == {
         "overhead",
         "leading",
+        "cuda",
+        "replayed",
+        "waits",
     }

@@ -90,7 +90,7 @@ class Measured:
 
 
 def keep(folder: Path, name: str, measured: Measured) -> None:
-    """Keep a section for a page that is made later.
+    """Keep a section for a page that is made later, and its Markdown to read.
 
     Args:
         folder: Where; it is made.
@@ -100,6 +100,8 @@ def keep(folder: Path, name: str, measured: Measured) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(measured), indent=1)
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    page = f"Measured on: {measured.machine}.\n\n{measured.result.markdown()}"
+    (folder / f"{name}.md").write_text(page, encoding="utf-8")
 
 
 def kept(folder: Path, names: Iterable[str]) -> dict[str, Measured]:

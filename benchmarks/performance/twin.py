@@ -37,7 +37,7 @@ class Twin:
     """A stack of layers, one step after the other.
 
     Args:
-        network: Its weights are taken, in float64, on the CPU.
+        network: Its weights are taken, in float64, on the CPU; without biases these are zero.
         state: Of an LSTM: ``"hidden"`` holds the cell states fixed in the derivative, ``"full"``
             takes them into the tangent space.
     """
@@ -46,7 +46,7 @@ class Twin:
         self._kind = network.mode.removesuffix("_TANH")
         self._weights = [
             [
-                getattr(network, f"{name}_l{layer}").detach().double().cpu()
+                getattr(network, f"{name}_l{layer}", torch.zeros(())).detach().double().cpu()
                 for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             ]
             for layer in range(network.num_layers)
