@@ -37,6 +37,8 @@ MATHEMATICS = {
     "assembly",
     "extension",
     "forward",
+    "chunk_rounds",
+    "time_chunks",
     "spectrum",
 }
 TORCH_ALONE = MATHEMATICS | {"systems", "correlation"}
@@ -75,6 +77,17 @@ SIGHT = {
     "assembly": {"certificate", "dynamics", "estimate", "groups", "trajectories"},
     "extension": {"assembly", "groups", "trajectories"},
     "forward": {"certificate", "dynamics"},
+    "chunk_rounds": {"certificate", "dynamics", "estimate", "interval", "trajectories", "upload"},
+    "time_chunks": {
+        "checks",
+        "chunk_rounds",
+        "dynamics",
+        "estimate",
+        "groups",
+        "interval",
+        "memory",
+        "trajectories",
+    },
     "spectrum": MATHEMATICS,
     "systems": {"systems"},
     "metric": MATHEMATICS | {"plotting"},
