@@ -4,121 +4,26 @@ See `time_chunks` for what it is good for and why it is right.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lightning_lyap.certificate import Inspector
+from lightning_lyap.cuts import Along, Cuts
 from lightning_lyap.dynamics.base import State, num_blocks
 from lightning_lyap.estimate import TimeChunks
-from lightning_lyap.interval import TOLERANCES, FixedInterval
-from lightning_lyap.trajectories import Trajectories
+from lightning_lyap.orthonormal import orthonormalize
+from lightning_lyap.trajectories import Trajectories, factorize
 from lightning_lyap.upload import upload
 
 Report = Callable[[int], None]
 
 # Rounds in which all chunks that are off run at once: so many times the arithmetic of a plain run
-# at most. The first finds bases, the second stretches; each further one is for gaps so small that
-# bases need one more chunk to forget where they came from.
-ROUNDS = 4
-# Angles that are let pass, as a part of what `AutoInterval` promises for exponents: 1e-4 in float32
-# and 1e-7 in float64. Bases an angle a apart differ by about ``c a`` nats in all their stretches to
-# come, for they turn into each other; c is of the size of one over the sine of the angle between
-# directions of different exponents, 1 for normal Jacobians. Over chunks of l steps exponents are
-# off by ``c a / l``: for l = 10 a hundredth of the promise with c = 1, all of it with c = 100.
-PART = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class Cuts:
-    """Where sequences are cut: a row for each chunk, those of a sequence one after the other.
-
-    Attributes:
-        sequence: Index of the chunk's sequence, ``[R]``, int64; all of it is on the CPU.
-        number: The chunk's number among those of its sequence, ``[R]``.
-        ends: Its steps, ``[R]``; fewer in the last one of a sequence.
-        steps: Of a whole chunk.
-    """
-
-    sequence: Tensor
-    number: Tensor
-    ends: Tensor
-    steps: int
-
-    @staticmethod
-    def of(lengths: Tensor, steps: int) -> "Cuts":
-        """Cut sequences.
-
-        Args:
-            lengths: Steps counted of each, ``[B]``, on the CPU.
-            steps: Of a chunk.
-
-        Returns:
-            The cuts.
-
-        Example:
-            >>> Cuts.of(torch.tensor([5, 2]), 2).ends
-            tensor([2, 2, 1, 2])
-        """
-        counts = (lengths + steps - 1).div(steps, rounding_mode="floor")
-        sequence = torch.repeat_interleave(torch.arange(len(lengths), device="cpu"), counts)
-        first = counts.cumsum(0) - counts
-        number = torch.arange(len(sequence), device="cpu") - first[sequence]
-        ends = (lengths[sequence] - number * steps).clamp(max=steps)
-        return Cuts(sequence, number, ends, steps)
-
-    @property
-    def count(self) -> int:
-        """Chunks of the longest sequence."""
-        return int(self.number.max()) + 1
-
-    def first_of_each(self, rows: Tensor) -> Tensor:
-        """Take the first of the given chunks of each sequence.
-
-        Args:
-            rows: Ascending indices, ``[r]``.
-
-        Returns:
-            Some of them.
-        """
-        own = self.sequence[rows]
-        return rows[own.diff(prepend=own.new_tensor([-1])) != 0]
-
-    @property
-    def last_of_each(self) -> Tensor:
-        """The last chunk of each sequence, ``[B]``."""
-        return (self.sequence.diff(append=self.sequence.new_tensor([-1])) != 0).nonzero()[:, 0]
-
-
-class Along(Trajectories):
-    """Trajectories along states that are known: only bases are carried.
-
-    States would come out the same but for rounding, which a chaotic system blows up within a chunk:
-    its end would then not be where the next one starts.
-
-    Args:
-        states: Before each step, tensors ``[l, r, ...]``.
-        basis: ``[r, N, k]``.
-        ends: Steps of each chunk, ``[r]``, on the CPU.
-        every: Steps between factorizations.
-        like: Trajectories of the same system.
-    """
-
-    def __init__(
-        self, states: State, basis: Tensor, ends: Tensor, every: int, like: Trajectories
-    ) -> None:
-        start = tuple(tensor[0] for tensor in states)
-        super().__init__(like.system, start, basis, ends, 0, FixedInterval(every), keep=True)
-        self._states, self._step = states, 0
-        # What was learned about these bases holds for the next chunks, too.
-        self._cascade = like._cascade
-
-    def _advance(self, drive: Tensor, running: Tensor | None) -> None:
-        """Advance the bases by one step; see `Trajectories`."""
-        self.state = tuple(tensor[self._step] for tensor in self._states)
-        self._step += 1
-        super()._advance(drive, running)
+# at most. Without products of Jacobians the first finds bases and the second stretches; the third
+# is for gaps so small that bases need one more chunk to forget where they came from.
+ROUNDS = 3
+# Steps after which products are scaled: Jacobians may stretch by exp(10) a step in float32.
+SCALED_EVERY = 8
 
 
 class Chunks:
@@ -168,16 +73,12 @@ class Chunks:
         Returns:
             What went along with the bases to check some of the blocks.
         """
-        ends = self.cuts.ends[rows]
+        ends, where = self.cuts.ends[rows], self._up(rows)
         sequence, number = self._up(self.cuts.sequence[rows]), self._up(self.cuts.number[rows])
-        span = torch.arange(int(ends.max()), device=sequence.device).unsqueeze(1)
-        # Steps beyond the end of a short chunk are there, but not taken.
-        times = (number * self.cuts.steps + span).clamp(max=len(self._drive) - 1)
-        states = tuple(tensor[times, sequence] for tensor in self._states)
-        where = self._up(rows)
+        drive, states = self._laid_out(rows)
         run = Along(states, self._starts[where], ends, self._every, self._like)
         run.inspector = self.inspector.copy()
-        run.go(self._drive[times, sequence], len(span), reports(len(span)))
+        run.go(drive, len(drive), reports(len(drive)))
         self._ends[where] = run.basis
         measured = torch.stack(run.stretches, dim=1)
         self.stretches[number, : measured.shape[1], sequence] = measured
@@ -237,6 +138,64 @@ class Chunks:
         turned[self._up(self.cuts.number), self._up(self.cuts.sequence)] = signs
         return basis * turned.prod(0)
 
+    def propagate(self, reports: Callable[[int], Report]) -> None:
+        """Guess all starts: the Jacobians of a chunk, multiplied, take its start to its end.
+
+        That needs no gaps, but all N columns, and loses the vectors that grow less than the leading
+        one by more than the digits there are. A start that is lost stays as it is.
+
+        Args:
+            reports: Takes a number of steps and returns what to call after each of them.
+        """
+        rows = self._pairs()[1]
+        moves = self._products(rows, reports(self.cuts.steps))
+        for number in range(self.cuts.count - 1):
+            own = self.cuts.number[rows] == number
+            at, to = self._up(own.nonzero()[:, 0]), self._up(rows[own])
+            start = self._starts[to].unflatten(1, (moves.shape[1], -1))
+            end = (moves[at] @ start).flatten(1, 2)
+            end = factorize(self._like.system, end, orthonormalize).basis
+            known = end.isfinite().all(1, keepdim=True).all(2, keepdim=True)
+            self._starts[to + 1] = torch.where(known, end, self._starts[to + 1])
+
+    def _products(self, rows: Tensor, report: Report) -> Tensor:
+        """Multiply the Jacobians of whole chunks, up to a factor.
+
+        Args:
+            rows: Which, ``[r]``.
+            report: Called with the number of steps done after every step.
+
+        Returns:
+            ``[r, M, N / M, N / M]``, for each of the M blocks of the tangent space.
+        """
+        drive, states = self._laid_out(rows)
+        system, blocks = self._like.system, num_blocks(self._like.system)
+        size = system.tangent_size // blocks
+        unit = torch.eye(size, dtype=self.dtype, device=drive.device)
+        product = unit.repeat(blocks, 1).expand(len(rows), -1, -1)
+        for t, step in enumerate(drive):
+            product = system.step(step, tuple(tensor[t] for tensor in states))[1](product)
+            if t % SCALED_EVERY == 0:
+                product = product / product.abs().amax((1, 2), keepdim=True)
+            report(t + 1)
+        return product.unflatten(1, (blocks, size))
+
+    def _laid_out(self, rows: Tensor) -> tuple[Tensor, State]:
+        """Lay drive and states of some chunks out side by side.
+
+        Args:
+            rows: Which, ``[r]``.
+
+        Returns:
+            Tensors ``[l, r, ...]``, with l the steps of the longest one; steps beyond the end of a
+            shorter one are there, but not to be taken.
+        """
+        sequence, number = self._up(self.cuts.sequence[rows]), self._up(self.cuts.number[rows])
+        span = torch.arange(int(self.cuts.ends[rows].max()), device=sequence.device)
+        times = (number * self.cuts.steps + span.unsqueeze(1)).clamp(max=len(self._drive) - 1)
+        states = tuple(tensor[times, sequence] for tensor in self._states)
+        return self._drive[times, sequence], states
+
     def _pairs(self) -> tuple[Tensor, Tensor]:
         """Return the chunks that are not the first ones, and those before them, ``[r]`` each."""
         rows = self.cuts.number.nonzero()[:, 0]
@@ -247,7 +206,7 @@ class Chunks:
         return upload(index, self._starts.device)
 
 
-def settle(chunks: Chunks, reports: Callable[[int], Report]) -> TimeChunks:
+def settle(chunks: Chunks, tolerance: float, reports: Callable[[int], Report]) -> TimeChunks:
     """Run chunks until each starts from what the one before it ends with, to within the tolerance.
 
     Where `ROUNDS` are not enough, the first chunk of each sequence that is off is run alone until
@@ -255,12 +214,12 @@ def settle(chunks: Chunks, reports: Callable[[int], Report]) -> TimeChunks:
 
     Args:
         chunks: At their first starts.
+        tolerance: Angle that is let pass, radians.
         reports: Takes a number of steps and returns what to call after each of them.
 
     Returns:
         How it went.
     """
-    tolerance = PART * TOLERANCES[chunks.dtype]
     rows, rounds, finished = torch.arange(len(chunks.cuts.ends), device="cpu"), 0, 0
     while len(rows):
         inspector = chunks.run(rows, reports)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lightning_lyap.assembly import assemble
 from lightning_lyap.certificate import Certificate
 from lightning_lyap.checks import check_flag, check_function, check_range, check_settings
+from lightning_lyap.cuts import plan_chunks
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, as_dynamics, uncouple
 from lightning_lyap.dynamics.base import num_blocks
 from lightning_lyap.dynamics.readable import check_state_tensors
@@ -25,7 +26,6 @@ from lightning_lyap.tensor_checks import check_basis, check_inputs, check_weight
 from lightning_lyap.time_chunks import (
     ChunkedTrajectories,
     check_time_chunks,
-    fit_chunks,
     joint_chunks,
 )
 from lightning_lyap.trajectories import Progress, Trajectories
@@ -112,16 +112,16 @@ def lyapunov_spectrum(
         keep_log_stretches: Whether to keep them, ``[M, B, K]``, for convergence curves.
         progress: Called with (steps done, steps in all) after every step. With chunks of time the
             number of rounds is not known: counted steps done are then an estimate.
-        time_chunks: Into how many chunks of time to cut the counted steps, which are then carried
-            side by side like sequences. Default 1: none. It pays where steps are overhead and not
-            arithmetic: few exponents, small networks, long sequences. The result is that of the
-            plain run, to far within the tolerances of ``"auto"``: every chunk has to start from the
-            basis that the one before it ends with, to an angle of 1e-4 (float32) or 1e-7 (float64),
-            and is run again until it does. If four rounds are not enough (neighbouring exponents
-            closer to each other than 5 to 9, in float64 8 to 16, over the steps of a chunk) those
-            that don't are run one after the other, so the worst case is a plain run and four times
-            its arithmetic. There are never more chunks than blocks. ``chunks`` of the estimate says
-            how it went. Not with ``target_stderr`` or automatic intervals.
+        time_chunks: Into how many chunks of time to cut the counted steps, to be carried side by
+            side like sequences. It pays where a step costs overhead and not arithmetic: few
+            exponents, small networks, long sequences, few of them. The result is that of the plain
+            run, far within the tolerances of ``"auto"``: chunks are run again until each starts
+            from the basis that the one before it ends with, to an angle of 1e-4 (float32) or 1e-7
+            (float64), or less if chunks are short. Where three rounds are not enough the rest is
+            run in order; at worst this costs a plain run, three times its arithmetic, and the pass
+            of the states. Never more chunks than blocks, or than fit into the memory;
+            ``chunks`` of the estimate says how it went. Not with ``target_stderr`` or automatic
+            intervals. Default 1: none.
 
     Returns:
         The estimate; see `SpectrumEstimate`.
@@ -164,16 +164,15 @@ def lyapunov_spectrum(
         basis = _starting_basis(system, inputs.shape[0], num_exponents, initial_basis, seed)
         drive = system.drive(inputs.detach().to(system.device))
 
-        most, cut = sequences_that_fit(system, basis.shape[2]), None
+        most, plan = sequences_that_fit(system, basis.shape[2]), None
         if time_chunks > 1 and orthonormalize_every != "auto":
             start, counted = (current, basis, drive), int(ends.max()) - warmup_steps
-            most, steps = fit_chunks(system, start, counted, orthonormalize_every, time_chunks)
-            cut = orthonormalize_every, steps
+            most, plan = plan_chunks(system, start, counted, orthonormalize_every, time_chunks)
 
         def begin(part: slice) -> Trajectories:
             start = tuple(tensor[part] for tensor in current), basis[part], ends[part]
-            if cut is not None:
-                return ChunkedTrajectories(system, *start, warmup_steps, keep_log_stretches, *cut)
+            if plan is not None:
+                return ChunkedTrajectories(system, *start, warmup_steps, keep_log_stretches, plan)
             schedule = _schedule(orthonormalize_every, system, basis)
             return Trajectories(system, *start, warmup_steps, schedule, keep_log_stretches)
 

@@ -1,15 +1,19 @@
 r"""Parallel over time: chunks of a sequence are carried side by side, as if they were sequences.
 
 A step needs the one before it in two ways: its state, and its basis. The states alone are cheap and
-are computed in order. Bases forget where they came from: carried along the same states they turn
-into each other like ``exp(-gap t)``, where neighbouring exponents are a gap apart. So every chunk
-of the steps starts from any basis, and then again from that with which the chunk before it ended,
-until all chunks start from what the ones before them end with. That is the run over all the steps,
-and nothing else is: after r rounds the first r chunks are right whatever the gaps.
+are computed in order. The basis that a chunk of the steps ends with is found in one of two ways.
+The Jacobians of the chunk, multiplied, take any start to its end, so that chain of products gives
+all starts; that takes N columns and is for small systems. Else bases are left to forget where they
+came from: carried along the same states they turn into each other like ``exp(-gap t)``, where
+neighbouring exponents are a gap apart.
+
+Either way every chunk is then run from its start, and run again from what the chunk before it ends
+with until both are the same. That is the run over all the steps, and nothing else is: after r
+rounds the first r chunks are right whatever they started from.
 
 Reference:
     Lions, Maday, Turinici (2001), Comptes Rendus de l'Academie des Sciences 332, 661-668: rounds
-    over chunks of time, here without a coarse map. Ershov and Potapov (1998), Physica D 118,
+    over chunks of time. Ershov and Potapov (1998), Physica D 118,
     167-198: the rate at which bases forget.
 """
 
@@ -21,18 +25,14 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.checks import check_count
-from lightning_lyap.chunk_rounds import Chunks, Cuts, Report, settle
+from lightning_lyap.chunk_rounds import Chunks, Report, settle
+from lightning_lyap.cuts import ChunkPlan, Cuts
 from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State, num_blocks
+from lightning_lyap.dynamics.base import State
 from lightning_lyap.estimate import TimeChunks
 from lightning_lyap.groups import Group
 from lightning_lyap.interval import FixedInterval
-from lightning_lyap.memory import chunks_that_fit
 from lightning_lyap.trajectories import Trajectories
-
-# How often states, drive and log-stretches of all steps are kept at most, copies for the rounds and
-# what waits to be checked included.
-STATES, DRIVES, STRETCHES = 6, 4, 5
 
 
 def check_time_chunks(value: Any, target_stderr: float | None, every: Any) -> int:
@@ -63,52 +63,6 @@ def check_time_chunks(value: Any, target_stderr: float | None, every: Any) -> in
             "leave out `time_chunks`."
         )
     return count
-
-
-def chunk_steps(num_steps: int, count: int, every: int) -> int:
-    """Choose the length of chunks: equal, and made up of whole blocks.
-
-    Args:
-        num_steps: Steps counted of the longest sequence.
-        count: Chunks asked for.
-        every: Steps between factorizations.
-
-    Returns:
-        Steps: the fewest with which there are no more chunks than that.
-
-    Example:
-        >>> chunk_steps(100, 3, 1), chunk_steps(100, 3, 10), chunk_steps(100, 1000, 10)
-        (34, 40, 10)
-    """
-    return -(-num_steps // (count * every)) * every
-
-
-def fit_chunks(
-    system: Dynamics,
-    start: tuple[State, Tensor, Tensor],
-    num_steps: int,
-    every: int,
-    count: int,
-) -> tuple[int | None, int]:
-    """Choose how many sequences to run at the same time, and the length of their chunks.
-
-    Args:
-        system: The dynamics.
-        start: States, tensors ``[B, ...]``, bases, ``[B, N, k]``, and drive, ``[T, B, ...]``.
-        num_steps: Steps counted of the longest sequence.
-        every: Steps between factorizations.
-        count: Chunks asked for.
-
-    Returns:
-        Sequences, None for any number; and steps of a chunk, so that it fits into the memory.
-    """
-    state, basis, drive = start
-    moved, driving = sum(tensor[0].numel() for tensor in state), drive[:1, :1].numel()
-    columns = basis.shape[2] * num_blocks(system)
-    stretches = -(-num_steps // every) * columns * torch.float64.itemsize
-    kept = num_steps * (STATES * moved + DRIVES * driving) * system.dtype.itemsize
-    most, count = chunks_that_fit(system, basis.shape[2], kept + STRETCHES * stretches, count)
-    return most, chunk_steps(num_steps, count, every)
 
 
 def joint_chunks(groups: Sequence[Group]) -> TimeChunks | None:
@@ -143,8 +97,7 @@ class ChunkedTrajectories(Trajectories):
         ends: Length of each sequence, ``[B]``, on the CPU.
         warmup_steps: Steps that are not counted.
         keep: Whether to keep the log-stretches of every block.
-        every: Steps between factorizations.
-        steps: Of a chunk; see `chunk_steps`.
+        plan: How to run in chunks.
 
     Attributes:
         chunks: How they came out.
@@ -158,12 +111,14 @@ class ChunkedTrajectories(Trajectories):
         ends: Tensor,
         warmup_steps: int,
         keep: bool,
-        every: int,
-        steps: int,
+        plan: ChunkPlan,
     ) -> None:
-        super().__init__(system, state, basis, ends, warmup_steps, FixedInterval(every), keep)
-        self._every, self._chunk_steps = every, steps
-        self.chunks = TimeChunks(count=1, steps=steps, rounds=1, angle=0.0, num_finished_plainly=0)
+        schedule = FixedInterval(plan.every)
+        super().__init__(system, state, basis, ends, warmup_steps, schedule, keep)
+        self._plan = plan
+        self.chunks = TimeChunks(
+            count=1, steps=plan.steps, rounds=1, angle=0.0, num_finished_plainly=0
+        )
 
     def go(self, drive: Tensor, until: int, report: Report | None) -> None:
         """Go to the end.
@@ -173,15 +128,17 @@ class ChunkedTrajectories(Trajectories):
             until: Steps of the longest sequence, warm-up included.
             report: Called with numbers of steps done; see `Reports`.
         """
-        if until - self._warmup_steps <= self._chunk_steps:
+        if until - self._warmup_steps <= self._plan.steps:
             super().go(drive, until, report)
             return
         super().go(drive, self._warmup_steps, report)
         reports = Reports(report, self._warmup_steps, until)
         states = self._states(drive, until, reports.half(until - self._warmup_steps))
-        cuts = Cuts.of(self._ends - self._warmup_steps, self._chunk_steps)
-        chunks = Chunks(self, cuts, drive[self._warmup_steps : until], states, self._every)
-        self.chunks = settle(chunks, reports.half)
+        cuts = Cuts.of(self._ends - self._warmup_steps, self._plan.steps)
+        chunks = Chunks(self, cuts, drive[self._warmup_steps : until], states, self._plan.every)
+        if self._plan.products:
+            chunks.propagate(reports.half)
+        self.chunks = settle(chunks, self._plan.angle, reports.half)
         self._take(chunks, until)
         reports.reach(until)
 
@@ -232,7 +189,7 @@ class ChunkedTrajectories(Trajectories):
         self.resolved = self.resolved & chunks.resolved.all(0)
         for log_stretch in chunks.stretches.flatten(0, 1):
             if self._done < until:
-                self._done = min(self._done + self._every, until)
+                self._done = min(self._done + self._plan.every, until)
                 self._add(log_stretch)
 
 
