@@ -24,6 +24,7 @@ from performance import (
     fit,
     laws,
     leading,
+    over_time,
     overhead,
     parallel,
     peaks,
@@ -79,6 +80,7 @@ SECTIONS = {
     "peaks": _section(peaks.measure, peaks.FULL, peaks.QUICK),
     "union": _section(union.measure, union.FULL, union.QUICK),
     "parallel": _section(parallel.measure, parallel.FULL, parallel.QUICK),
+    "over_time": _section(over_time.measure, over_time.FULL, over_time.QUICK, ANYWHERE),
     "callback": _section(fit.measure, fit.FULL, fit.QUICK),
 }
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_lyap import SpectrumEstimate, chunk_rounds, cuts, lyapunov_spectrum, memory, spectrum
 from lightning_lyap.cuts import chunk_steps
+from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.systems import HENON, henon_step, linear_step
 from lightning_lyap.time_chunks import ChunkedTrajectories
 from lightning_lyap.trajectories import Trajectories
@@ -145,8 +146,9 @@ def test_keeps_the_promise_in_float32() -> None:
 def test_chaos_does_not_take_the_chunks_apart() -> None:
     """Rounding grows to the size of the states within a chunk of 100 steps."""
     generator = torch.Generator().manual_seed(2)
-    rnn = nn.RNN(INPUT_SIZE, 16, batch_first=True, dtype=F64)
-    rnn.weight_hh_l0.data = 6 * torch.randn(16, 16, generator=generator, dtype=F64)
+    rnn = nn.RNN(INPUT_SIZE, 32, bias=False, batch_first=True, dtype=F64)
+    rnn.weight_hh_l0.data = 2 * torch.randn(32, 32, generator=generator, dtype=F64)
+    rnn.weight_ih_l0.data = torch.randn(32, INPUT_SIZE, generator=generator, dtype=F64) / 10
     chunked, plain = both(rnn, driving(1, 300), 3, num_exponents=2)
     assert float(plain.exponents[0]) > 0.5
     assert chunked.chunks is not None
@@ -305,7 +307,7 @@ def test_chunks_are_whole_blocks_and_no_more_than_asked_for(
 
 def test_short_chunks_are_held_to_smaller_angles() -> None:
     """All angles as large as what passes: they add up to a tenth of the promise at most."""
-    system = spectrum.as_dynamics(nn.GRU(1, 2), None, "full", None)
+    system = as_dynamics(nn.GRU(1, 2), None, "full", None)
     state, basis = (torch.zeros(1, 2),), torch.zeros(1, 2, 1)
     for num_steps, count in ((100, 50), (1000, 10), (1000, 1000)):
         start = state, basis, system.drive(torch.zeros(1, num_steps, 1))
@@ -316,7 +318,7 @@ def test_short_chunks_are_held_to_smaller_angles() -> None:
 
 
 def test_memory_decides_on_sequences_then_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    system = spectrum.as_dynamics(nn.GRU(1, 4), None, "full", None)
+    system = as_dynamics(nn.GRU(1, 4), None, "full", None)
     each = memory.bytes_per_sequence(system, 2)
     for room, expected in [(35, (2, 10)), (14, (1, 10)), (8, (1, 5)), (1, (1, 1))]:
         monkeypatch.setattr(memory, "free_bytes", lambda device, room=room: room * each * 2)
