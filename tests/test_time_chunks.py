@@ -143,6 +143,14 @@ def test_keeps_the_promise_in_float32() -> None:
     assert_near(chunked.per_sequence, plain.per_sequence, 1e-5)
 
 
+def test_what_a_plain_run_does_not_resolve_is_not_resolved() -> None:
+    settings = {"orthonormalize_every": 20, "dtype": torch.float32}
+    chunked, plain = both(gapped().float(), driving(2, 60, torch.float32), 3, **settings)
+    assert not plain.resolved.all()
+    assert plain.resolved.any()
+    assert torch.equal(chunked.resolved, plain.resolved)
+
+
 def test_chaos_does_not_take_the_chunks_apart() -> None:
     """Rounding grows to the size of the states within a chunk of 100 steps."""
     generator = torch.Generator().manual_seed(2)
