@@ -94,17 +94,17 @@ class Chunks:
 
         Returns:
             That bound of the angles, ``[R]``, radians, float64, and the signs that the vectors of
-            the chunk before have relative to it, ``[R, N, k]``; 0 and 1 for the first chunks. Bases
-            that are lost (NaN) are as one.
+            the chunk before have relative to it, ``[R, N, k]``; 0 and 1 for the first chunks. Two
+            bases that are lost (NaN) are as one, and far from all others.
         """
         rows, before = (self._up(one) for one in self._pairs())
         blocks = (num_blocks(self._like.system), -1)
-        start, end = (
-            part.nan_to_num(0.0, 0.0, 0.0).unflatten(1, blocks)
-            for part in (self._starts[rows], self._ends[before])
-        )
+        start = self._starts[rows].unflatten(1, blocks)
+        end = self._ends[before].unflatten(1, blocks)
         overlap = (start * end).sum(2, keepdim=True)
         sines = (start - overlap * end).double().square().sum((2, 3)).amax(1).sqrt()
+        lost = start.isnan().flatten(1).any(1) & end.isnan().flatten(1).any(1)
+        sines = sines.masked_fill(lost, 0.0).nan_to_num(1.0)  # lost on one side alone: off
         angles = sines.new_zeros(len(self._starts))
         angles[rows] = sines.clamp(max=1).asin()
         signs = torch.ones_like(self._starts)

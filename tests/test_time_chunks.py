@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lightning_lyap import SpectrumEstimate, chunk_rounds, cuts, lyapunov_spectrum, memory, spectrum
 from lightning_lyap.cuts import chunk_steps
 from lightning_lyap.dynamics import as_dynamics
-from lightning_lyap.systems import HENON, henon_step, linear_step
+from lightning_lyap.systems import HENON, henon_step, linear_step, product_step
 from lightning_lyap.time_chunks import ChunkedTrajectories
 from lightning_lyap.trajectories import Trajectories
 from tests.cells import INPUT_SIZE, build
@@ -230,6 +230,27 @@ def test_products_give_the_starts_of_what_never_forgets() -> None:
     assert_same(chunked, plain, 1e-12)
 
 
+def test_products_do_not_vanish() -> None:
+    """Over a chunk the largest stretch is exp(-140), and float32 ends at exp(-103)."""
+    rnn = gapped().float()
+    rnn.weight_hh_l0.data *= 0.03
+    chunked, plain = both(rnn, driving(2, 160, torch.float32), 4, num_exponents=1)
+    assert chunked.chunks is not None
+    assert chunked.chunks.rounds == 1
+    assert_near(chunked.per_sequence, plain.per_sequence, 1e-5)
+
+
+def test_products_that_overflow_are_not_used() -> None:
+    """Bases of such a gap forget within a chunk, so two rounds do without products."""
+    matrix = (1e8 * gapped().weight_hh_l0.detach()).float()
+    start, inputs = torch.zeros(1, 4), torch.zeros(1, 120, 0)
+    chunked, plain = both(linear_step(matrix), inputs, 6, initial_state=start, num_exponents=1)
+    assert chunked.chunks is not None
+    assert chunked.chunks.rounds == 2
+    assert chunked.chunks.certified
+    assert_near(chunked.per_sequence, plain.per_sequence, 1e-5)
+
+
 def test_only_sequences_that_need_it_are_finished_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuts, "MOST_WORK", {})
 
@@ -275,6 +296,21 @@ def test_lost_sequences_are_the_same_ones() -> None:
     assert torch.equal(chunked.valid, plain.valid)
     assert_near(chunked.exponents, plain.exponents, 1e-12)
     assert torch.equal(chunked.final_basis.isnan(), plain.final_basis.isnan())
+
+
+def test_what_a_wrong_start_has_lost_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first basis vector overflows in the second chunk, where the true one never is."""
+    monkeypatch.setattr(cuts, "MOST_WORK", {})
+    steps = torch.eye(2, dtype=F64).repeat(24, 1, 1)
+    steps[0] = rotation(math.pi / 2).round()
+    steps[6:12, 0, 0] = 1e60
+    inputs, start = steps.flatten(1).unsqueeze(0), torch.zeros(1, 2, dtype=F64)
+    basis = torch.tensor([[[1.0], [0.0]]], dtype=F64)
+    settings = {"initial_state": start, "initial_basis": basis, "orthonormalize_every": 6}
+    chunked, plain = both(product_step, inputs, 4, **settings)
+    assert plain.valid.all()
+    assert torch.equal(chunked.exponents, plain.exponents)
+    assert torch.equal(chunked.final_basis, plain.final_basis)
 
 
 def test_one_chunk_is_bitwise_the_plain_run() -> None:
