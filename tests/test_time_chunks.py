@@ -233,7 +233,7 @@ def test_products_give_the_starts_of_what_never_forgets() -> None:
 def test_products_do_not_vanish() -> None:
     """Over a chunk the largest stretch is exp(-140), and float32 ends at exp(-103)."""
     rnn = gapped().float()
-    rnn.weight_hh_l0.data *= 0.03
+    next(weight for name, weight in rnn.named_parameters() if "hh" in name).data.mul_(0.03)
     chunked, plain = both(rnn, driving(2, 160, torch.float32), 4, num_exponents=1)
     assert chunked.chunks is not None
     assert chunked.chunks.rounds == 1
@@ -242,7 +242,7 @@ def test_products_do_not_vanish() -> None:
 
 def test_products_that_overflow_are_not_used() -> None:
     """Bases of such a gap forget within a chunk, so two rounds do without products."""
-    matrix = (1e8 * gapped().weight_hh_l0.detach()).float()
+    matrix = 1e8 * gapped().float().state_dict()["weight_hh_l0"]
     start, inputs = torch.zeros(1, 4), torch.zeros(1, 120, 0)
     chunked, plain = both(linear_step(matrix), inputs, 6, initial_state=start, num_exponents=1)
     assert chunked.chunks is not None
@@ -369,6 +369,19 @@ def test_memory_decides_on_sequences_then_on_chunks(monkeypatch: pytest.MonkeyPa
         assert memory.chunks_that_fit(system, 2, 3 * each, 10) == expected
     monkeypatch.setattr(memory, "free_bytes", lambda device: None)
     assert memory.chunks_that_fit(system, 2, 3 * each, 10) == (None, 10)
+
+
+def test_memory_counts_the_columns_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = as_dynamics(nn.GRU(1, 16), None, "full", None)
+    start = (torch.zeros(1, 16),), torch.zeros(1, 16, 1), torch.zeros(100, 1, 48)
+    room = 10**5 + 20 * memory.bytes_per_sequence(system, 1)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * room)
+    lengths = {}
+    for most in (1e9, 0.0):
+        monkeypatch.setattr(cuts, "MOST_WORK", {"cpu": most})
+        _, plan = cuts.plan_chunks(system, start, 100, 1, 20)
+        lengths[plan.products] = plan.steps
+    assert lengths[True] > lengths[False]
 
 
 def test_groups_and_shares_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
