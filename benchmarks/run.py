@@ -27,6 +27,7 @@ from performance import (
     laws,
     leading,
     on_gpu,
+    over_time,
     overhead,
     parallel,
     peaks,
@@ -87,6 +88,7 @@ SECTIONS = {
     "peaks": _section(peaks.measure, peaks.FULL, peaks.QUICK),
     "union": _section(union.measure, union.FULL, union.QUICK),
     "parallel": _section(parallel.measure, parallel.FULL, parallel.QUICK),
+    "over_time": _section(over_time.measure, over_time.FULL, over_time.QUICK, ANYWHERE),
     "callback": _section(fit.measure, fit.FULL, fit.QUICK),
     # The last: launching kernels may take longer once a profiler was there.
     "waits": _section(waits.measure, waits.FULL, waits.QUICK, ON_GPU),

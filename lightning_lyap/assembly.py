@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_lyap.certificate import IDENTITIES, Certificate, Check, worst
 from lightning_lyap.dynamics.base import num_blocks
-from lightning_lyap.estimate import SpectrumEstimate, SpectrumSums
+from lightning_lyap.estimate import SpectrumEstimate, SpectrumSums, TimeChunks
 from lightning_lyap.groups import Group
 from lightning_lyap.trajectories import Trajectories
 
@@ -76,6 +76,7 @@ def assemble(
     num_exponents: int | None,
     first: Mapping[str, Check | None],
     target_reached: bool | None,
+    chunks: TimeChunks | None = None,
 ) -> SpectrumEstimate:
     """Take the means over all sequences, sort them once, and certify them.
 
@@ -84,6 +85,7 @@ def assemble(
         num_exponents: K or None for all there are.
         first: Checks of the first steps by identity, None where there is none.
         target_reached: Whether the target of the standard errors was reached; None without one.
+        chunks: How the chunks of time came out; None without.
 
     Returns:
         The estimate.
@@ -117,6 +119,7 @@ def assemble(
         ),
         target_reached=target_reached,
         log_stretches=None if stretches is None else stretches[..., order],
+        chunks=chunks,
     )
 
 

@@ -139,6 +139,33 @@ class SpectrumSums(Contrasts):
         return spectrum, order
 
 
+@dataclass(frozen=True, kw_only=True)
+class TimeChunks:
+    """How the chunks of time came out that ran side by side; see `lyapunov_spectrum`.
+
+    Attributes:
+        count: Chunks of the longest sequence: those asked for, or fewer if there are fewer blocks,
+            or memory for fewer.
+        steps: Of a chunk.
+        rounds: How often chunks were run side by side, the most of any group of sequences.
+        angle: Largest principal angle, radians, between the spans of the leading vectors that a
+            chunk started from and those that the one before it ended with; an upper bound, over all
+            numbers of vectors, chunks and sequences. What was finished plainly adds none.
+        num_finished_plainly: Sequences of which some chunks had to be run one after the other.
+    """
+
+    count: int
+    steps: int
+    rounds: int
+    angle: float
+    num_finished_plainly: int
+
+    @property
+    def certified(self) -> bool:
+        """Whether all joints were close enough after the rounds alone."""
+        return self.num_finished_plainly == 0
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SpectrumEstimate(LayeredSpectrum):
     """A mean spectrum with what each sequence gave, and where the computation ended.
@@ -158,6 +185,7 @@ class SpectrumEstimate(LayeredSpectrum):
             ``target_stderr``; False if the sequences were exhausted before, None without a target.
             Sequences that were not needed are in no field.
         log_stretches: ``[M, B, K]``, nats per block, in the order of the mean, or None if not kept.
+        chunks: How the chunks of time came out; None with ``time_chunks=1``.
     """
 
     per_sequence: Tensor
@@ -171,6 +199,7 @@ class SpectrumEstimate(LayeredSpectrum):
     certificate: Certificate
     target_reached: bool | None = None
     log_stretches: Tensor | None = None
+    chunks: TimeChunks | None = None
 
     def running_exponents(self) -> Tensor:
         """Compute what the estimate would have been after every orthonormalization.

@@ -57,6 +57,29 @@ def bytes_per_sequence(system: Dynamics, num_vectors: int) -> int:
     return numbers * system.dtype.itemsize * factor
 
 
+def chunks_that_fit(
+    system: Dynamics, num_vectors: int, over_time: int, count: int
+) -> tuple[int | None, int]:
+    """Estimate how many sequences, cut into chunks that run side by side, fit into the memory.
+
+    Args:
+        system: The dynamics.
+        num_vectors: k, tangent vectors of each block.
+        over_time: Bytes for each sequence that chunks don't share: what is kept of every step.
+        count: Chunks of a sequence asked for.
+
+    Returns:
+        Sequences, at least 1, None where the free memory is not known; and chunks: fewer than asked
+        for where those of a single sequence don't fit.
+    """
+    free = free_bytes(system.device)
+    if free is None:
+        return None, count
+    room, each = SHARE * free, bytes_per_sequence(system, num_vectors)
+    fitting = max(1, min(count, int((room - over_time) / each)))
+    return max(1, int(room / (fitting * each + over_time))), fitting
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Ask for the free memory.
 

@@ -261,10 +261,17 @@ class Trajectories:
                 return part
             return part.new_full(self.sums.shape, rest).index_copy(0, moved, part)
 
-        log_stretch = everywhere(result.log_stretch, 0)
-        self.sums = self.sums + log_stretch
         self.rounding = self.rounding + everywhere(result.rounding_error, 0)
         self.resolved = self.resolved & everywhere(result.resolved, True)
+        self._add(everywhere(result.log_stretch, 0))
+
+    def _add(self, log_stretch: Tensor) -> None:
+        """Add the stretches of the block that ends with the last step.
+
+        Args:
+            log_stretch: ``[B, C]``, nats, float64; zero for sequences that had ended.
+        """
+        self.sums = self.sums + log_stretch
         self.block_ends.append(self._done - self._warmup_steps)
         self.bins.add(log_stretch, self.block_ends[-1])
         if self._keep:

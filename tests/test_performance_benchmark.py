@@ -18,7 +18,7 @@ from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.dynamics.gates import prefers_dense
 from lightning_lyap.orthonormal import random_orthonormal_basis
-from performance import crossover, fit, laws, leading, overhead, parallel, peaks, union
+from performance import crossover, fit, laws, leading, over_time, overhead, parallel, peaks, union
 from performance.networks import characters, network
 from performance.peak import Task
 from performance.table import Bar, Result, Row
@@ -84,6 +84,9 @@ TOYS: dict[str, Callable[[torch.device], Result]] = {
     "crossover": partial(crossover.measure, crossover.Sizes((4,), 2, 1, gates=(4,))),
     "union": partial(union.measure, union.Sizes(((4, 2, 3),), 2, stack=2)),
     "parallel": partial(parallel.measure, parallel.Sizes(((8, 3, 2),), 2, 1, 1.0)),
+    "over_time": partial(
+        over_time.measure, over_time.Sizes((over_time.Case("GRU", 4, 2, 2, 12, 3),), 9, 2)
+    ),
     "callback": partial(
         fit.measure,
         fit.Sizes(3, 4, 5, 2, 2, 2, 1, {"num_sequences": 2, "num_steps": 6, "figures": False}),
@@ -96,6 +99,7 @@ NUM_ROWS = {
     "crossover": 4,
     "union": 2,
     "parallel": 2,
+    "over_time": 1,
     "callback": 5,
 }
 
@@ -131,7 +135,13 @@ def test_a_section_measures_on_its_device_by_its_clock(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("name", "module"),
-    [("overhead", overhead), ("crossover", crossover), ("union", union), ("parallel", parallel)],
+    [
+        ("overhead", overhead),
+        ("crossover", crossover),
+        ("union", union),
+        ("parallel", parallel),
+        ("over_time", over_time),
+    ],
 )
 def test_the_first_of_two_is_divided_by_the_second(
     name: str, module: object, monkeypatch: pytest.MonkeyPatch
@@ -223,6 +233,24 @@ class TestShares:
         monkeypatch.setattr(os, "getpid", lambda: 1)  # not the parent
         with parallel.neighbors(1) as (running,):
             assert running.wait(30) == 0
+
+
+class TestChunksOfTime:
+    @pytest.mark.parametrize(
+        ("case", "outcome"),
+        [
+            (over_time.Case("GRU", 8, 1, 2, 40, 4), "1 round, certified"),
+            (over_time.Case("GRU", 8, None, 2, 200, 5), "3 rounds, 2 of 2 finished plainly"),
+            (over_time.Case("GRU", 8, 1, 2, 40, 1), "in one go"),
+        ],
+    )
+    def test_the_outcome_is_said(self, case: over_time.Case, outcome: str) -> None:
+        assert over_time._outcome(case.run(CPU, case.chunks)) == outcome
+
+    def test_the_larger_difference_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(over_time.Case, "difference", lambda self, device: 0.5)
+        (row,) = TOYS["over_time"](CPU).rows
+        assert row.difference == 0.5
 
 
 class TestPeaks:
@@ -356,4 +384,5 @@ def test_quick_sections_are_smaller_than_full_ones() -> None:
         "cuda",
         "replayed",
         "waits",
+        "over_time",
     }
