@@ -93,6 +93,22 @@ def is_large(shape: torch.Size) -> bool:
     return shape[1] * shape[2] >= LARGE
 
 
+def on_one_thread(system: Dynamics) -> AbstractContextManager[None]:
+    """Keep work on one thread, where that is ours to say: torch's modules on the CPU.
+
+    What is done once, or is small, gains little from torch's own threads; beside busy neighbors,
+    where they wait for each other, it took a hundred times as long.
+
+    Args:
+        system: The dynamics.
+
+    Returns:
+        A context; for other systems it changes nothing.
+    """
+    ours = system.device.type == "cpu" and runs_in_threads(system)
+    return single_threaded() if ours else nullcontext()
+
+
 class Group:
     """Sequences that are run together, in shares side by side.
 
@@ -126,7 +142,7 @@ class Group:
         longest = self.longest
         if len(self.shares) == 1:
             alone = longest.shape[1] < SMALL and not is_large(longest.shape)
-            with self._single_threaded() if alone else nullcontext():
+            with on_one_thread(longest.system) if alone else nullcontext():
                 longest.go(self._drives[0], until, report)
             return
         pairs = list(zip(self.shares, self._drives, strict=True))
@@ -135,13 +151,6 @@ class Group:
         run_side_by_side(calls, report)
 
     def settle(self) -> None:
-        """Check what was put off, on one thread where that can be; see `Inspector.settle`."""
-        with self._single_threaded():
-            for share in self.shares:
-                share.inspector.settle()
-
-    def _single_threaded(self) -> AbstractContextManager[None]:
-        """Keep what is ours on the CPU on one thread; see `threads`."""
-        share = self.shares[0]
-        ours = share.sums.device.type == "cpu" and runs_in_threads(share.system)
-        return single_threaded() if ours else nullcontext()
+        """Check what was put off; see `Inspector.settle`."""
+        for share in self.shares:
+            share.inspector.settle()

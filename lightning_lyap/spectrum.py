@@ -18,7 +18,7 @@ from lightning_lyap.dynamics.readable import check_state_tensors
 from lightning_lyap.estimate import SpectrumEstimate
 from lightning_lyap.extension import run_to_target
 from lightning_lyap.forward import FORWARD_STEPS, difference_check, forward_check
-from lightning_lyap.groups import Group, groups, sensible_shares, shares
+from lightning_lyap.groups import Group, groups, on_one_thread, sensible_shares, shares
 from lightning_lyap.interval import AutoInterval, FixedInterval, Interval, Schedule
 from lightning_lyap.memory import sequences_that_fit
 from lightning_lyap.orthonormal import random_orthonormal_basis
@@ -182,14 +182,15 @@ def lyapunov_spectrum(
 
         all_groups = [group(rows) for rows in groups(inputs.shape[0], target_stderr, most)]
         done, reached = run_to_target(all_groups, target_stderr, progress)
-        for each in done:
-            each.settle()
-        first = inputs[:, : min(FORWARD_STEPS, int(ends.min()))]
-        checks = {
-            "states": forward_check(dynamics, system, first, initial_state),
-            "tangent_map": difference_check(system, first, initial_state),
-        }
-    estimate = assemble(done, num_exponents, checks, reached, joint_chunks(done))
+        with on_one_thread(system):
+            for each in done:
+                each.settle()
+            first = inputs[:, : min(FORWARD_STEPS, int(ends.min()))]
+            checks = {
+                "states": forward_check(dynamics, system, first, initial_state),
+                "tangent_map": difference_check(system, first, initial_state),
+            }
+            estimate = assemble(done, num_exponents, checks, reached, joint_chunks(done))
     _warn_if_invalid(estimate.valid)
     _warn_if_faulty(estimate.certificate)
     return estimate

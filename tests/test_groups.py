@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import groups, lyapunov_spectrum
+from lightning_lyap import groups, lyapunov_spectrum, spectrum
 from lightning_lyap.certificate import Inspector
 from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.dynamics.stacked import StackedRecurrence
@@ -114,19 +115,23 @@ def test_small_systems_run_on_one_thread(
 
     monkeypatch.setattr(groups, "single_threaded", single_threaded)
     lyapunov_spectrum(nn.RNN(1, size), torch.randn(2, 5, 1), num_exponents=count)
-    assert len(entered) == 1 + alone  # once for the checks
+    assert len(entered) == 1 + alone  # once for what is done once
 
 
-def test_checks_are_settled_on_one_thread(split: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["forward_check", "assemble"])
+def test_what_is_done_once_is_done_on_one_thread(
+    name: str, split: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Threads that wait for each other beside other work take a hundred times as long."""
     numbers: list[int] = []
-    own = Inspector.settle
+    settle, own = Inspector.settle, getattr(spectrum, name)
 
-    def count(inspector: Inspector) -> None:
+    def counted(call: Any, *given: Any) -> Any:
         numbers.append(torch.get_num_threads())
-        own(inspector)
+        return call(*given)
 
-    monkeypatch.setattr(Inspector, "settle", count)
+    monkeypatch.setattr(Inspector, "settle", lambda inspector: counted(settle, inspector))
+    monkeypatch.setattr(spectrum, name, partial(counted, own))
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -135,7 +140,7 @@ def test_checks_are_settled_on_one_thread(split: Any, monkeypatch: pytest.Monkey
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert numbers == [1, 1]
+    assert numbers == [1, 1, 1]
 
 
 def test_a_users_step_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
