@@ -87,7 +87,8 @@ class Certificate:
         states: Largest difference between the first states and those of the own forward pass of a
             torch module or cell, or, for a step function, those of the same step done again and of
             a sequence alone; relative to the larger of 1 and the largest state.
-        orthogonality: Largest entry of ``|Q^T Q - I|``.
+        orthogonality: Largest entry of ``|Q^T Q - I|``; of large complete bases on the CPU, which
+            are not written out, that of ``|X Q Q^T X^T - I|`` for four random orthonormal rows X.
         rounding_error: Largest bound of the rounding error of a resolved exponent, nats per step.
             What is lost by the interval between factorizations is part of it. None if no exponent
             is resolved.

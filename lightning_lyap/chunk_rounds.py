@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from lightning_lyap.certificate import Inspector
 from lightning_lyap.cuts import Along, Cuts
@@ -76,7 +77,8 @@ class Chunks:
         ends, where = self.cuts.ends[rows], self._up(rows)
         sequence, number = self._up(self.cuts.sequence[rows]), self._up(self.cuts.number[rows])
         drive, states = self._laid_out(rows)
-        run = Along(states, self._starts[where], ends, self._every, self._like)
+        last = bool(torch.isin(self.cuts.last_of_each, rows).any())
+        run = Along(states, self._starts[where], ends, self._every, self._like, last)
         run.inspector = self.inspector.copy()
         run.go(drive, len(drive), reports(len(drive)))
         self._ends[where] = run.basis
@@ -99,16 +101,18 @@ class Chunks:
         """
         rows, before = (self._up(one) for one in self._pairs())
         blocks = (num_blocks(self._like.system), -1)
-        start = self._starts[rows].unflatten(1, blocks)
-        end = self._ends[before].unflatten(1, blocks)
-        overlap = (start * end).sum(2, keepdim=True)
-        sines = (start - overlap * end).double().square().sum((2, 3)).amax(1).sqrt()
+        start, end = self._starts[rows], self._ends[before]
         lost = start.isnan().flatten(1).any(1) & end.isnan().flatten(1).any(1)
-        sines = sines.masked_fill(lost, 0.0).nan_to_num(1.0)  # lost on one side alone: off
+        same = lost | (start == end).flatten(1).all(1)  # as after a restart, whatever is rounded
+        start = normalize(start.double().unflatten(1, blocks), dim=2)
+        end = normalize(end.double().unflatten(1, blocks), dim=2)
+        overlap = (start * end).sum(2, keepdim=True)
+        sines = (start - overlap * end).square().sum((2, 3)).amax(1).sqrt()
+        sines = sines.masked_fill(same, 0.0).nan_to_num(1.0)  # lost on one side alone: off
         angles = sines.new_zeros(len(self._starts))
         angles[rows] = sines.clamp(max=1).asin()
         signs = torch.ones_like(self._starts)
-        signs[rows] = overlap.sign().expand_as(start).flatten(1, 2)
+        signs[rows] = overlap.sign().expand_as(start).flatten(1, 2).to(signs)
         return angles, signs
 
     def off(self, tolerance: float) -> Tensor:
@@ -176,7 +180,9 @@ class Chunks:
         for t, step in enumerate(drive):
             product = system.step(step, tuple(tensor[t] for tensor in states))[1](product)
             if t % SCALED_EVERY == 0:
-                product = product / product.abs().amax((1, 2), keepdim=True)
+                parts = product.unflatten(1, (blocks, size))
+                largest = parts.abs().amax((2, 3), keepdim=True)
+                product = (parts / largest).flatten(1, 2)
             report(t + 1)
         return product.unflatten(1, (blocks, size))
 

@@ -19,7 +19,8 @@ from lightning_lyap.trajectories import Trajectories
 # ``c a / l``. If they never forget, the angles of C chunks add up, to ``c a C / (2 l)``. So an
 # angle of that size may pass, or ``2 l / C`` of it where that is less. c is about one over the sine
 # of the angles between directions of different exponents, 1 for normal Jacobians: the promise is
-# kept up to 10.
+# kept up to 10. Angles that rounding alone makes between two bases pass in any case: a plain run
+# has them at every factorization.
 PART = 0.1
 # Up to which size of ``B N^3`` products of Jacobians cost less than they save: a core of a CPU
 # takes as long for them as for a plain run with K = 1 from 8e6 on (GRU and LSTM, float32). A GPU
@@ -95,7 +96,8 @@ def plan_chunks(
     most, count = chunks_that_fit(system, columns, kept + STRETCHES * stretches, count)
     steps = chunk_steps(num_steps, count, every)
     share = min(1.0, 2 * steps**2 / num_steps)
-    angle = PART * TOLERANCES[system.dtype] * share
+    rounded = torch.finfo(system.dtype).eps * (width * vectors) ** 0.5
+    angle = max(PART * TOLERANCES[system.dtype] * share, rounded)
     return most, ChunkPlan(every, steps, products, angle)
 
 
@@ -172,14 +174,21 @@ class Along(Trajectories):
         ends: Steps of each chunk, ``[r]``, on the CPU.
         every: Steps between factorizations.
         like: Trajectories of the same system.
+        last: Whether the last chunk of a sequence is among them.
     """
 
     def __init__(
-        self, states: State, basis: Tensor, ends: Tensor, every: int, like: Trajectories
+        self,
+        states: State,
+        basis: Tensor,
+        ends: Tensor,
+        every: int,
+        like: Trajectories,
+        last: bool,
     ) -> None:
         start = tuple(tensor[0] for tensor in states)
         super().__init__(like.system, start, basis, ends, 0, FixedInterval(every), keep=True)
-        self._states, self._step = states, 0
+        self._states, self._step, self._last = states, 0, last
         # What was learned about these bases holds for the next chunks, too.
         self._cascade = like._cascade
 
@@ -188,6 +197,10 @@ class Along(Trajectories):
         self.state = tuple(tensor[self._step] for tensor in self._states)
         self._step += 1
         super()._advance(drive, running)
+
+    def _ends_with(self, stop: int) -> bool:
+        """See `Trajectories`; chunks go on, but for the last ones."""
+        return self._last and super()._ends_with(stop)
 
     def _close_block(
         self, start: tuple[State, Basis], drive: Tensor, stop: int, result: Factorization

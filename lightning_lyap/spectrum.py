@@ -115,9 +115,10 @@ def lyapunov_spectrum(
         time_chunks: Into how many chunks of time to cut the counted steps, to be carried side by
             side like sequences. It pays where a step costs overhead and not arithmetic: few
             exponents, small networks, long sequences, few of them. The result is that of the plain
-            run, far within the tolerances of ``"auto"``: chunks are run again until each starts
-            from the basis that the one before it ends with, to an angle of 1e-4 (float32) or 1e-7
-            (float64), or less if chunks are short. Where three rounds are not enough the rest is
+            run, far within the tolerances of ``"auto"`` or, where they are larger, within
+            ``rounding_errors``: chunks are run again until each starts from the basis that the one
+            before it ends with, to an angle of 1e-4 (float32) or 1e-7 (float64), or less if chunks
+            are short. Where three rounds are not enough the rest is
             run in order; at worst this costs a plain run, three times its arithmetic, and the pass
             of the states. Never more chunks than blocks, or than fit into the memory;
             ``chunks`` of the estimate says how it went. Not with ``target_stderr`` or automatic

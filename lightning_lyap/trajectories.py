@@ -246,7 +246,11 @@ class Trajectories:
             self._count(result, moved)
         if whole:
             seen = result._replace(log_stretch=self.sums - before) if counted else result
-            self.inspector.look(start, steps, seen, last=stop == int(self._ends.max()))
+            self.inspector.look(start, steps, seen, last=self._ends_with(stop))
+
+    def _ends_with(self, stop: int) -> bool:
+        """Tell whether a run ends with a step, so that its last block is checked."""
+        return stop == self.num_steps
 
     def _count(self, result: Factorization, moved: Tensor | None) -> None:
         """Add the stretches of a block.

@@ -68,9 +68,9 @@ TOY = waits.Sizes(6, 2, 5, (1,))
 
 
 def test_on_the_cpu_nothing_waits() -> None:
-    result = waits.measure(waits.Sizes(6, 2, 5, ("auto",)), CPU)
-    assert [row.found.median for row in result.rows] == [0] * 2
-    assert [row.line().split(" | ")[5] for row in result.rows] == ["met", "-"]
+    result = waits.measure(waits.Sizes(6, 2, 5, (1, "auto")), CPU)
+    assert [row.found.median for row in result.rows] == [0] * 4
+    assert [row.line().split(" | ")[5] for row in result.rows] == ["met", "-", "-", "-"]
     assert "{" not in result.text
 
 

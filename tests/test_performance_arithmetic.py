@@ -192,7 +192,7 @@ class TestPage:
 
     def test_the_page_in_the_docs_has_all_sections(self) -> None:
         text = run.PAGE.read_text(encoding="utf-8")
-        assert [line for line in text.splitlines() if line.startswith("## ")][:8] == [
+        assert [line for line in text.splitlines() if line.startswith("## ")][:9] == [
             "## Overhead over a bare loop",
             "## Automatic interval and leading exponents",
             "## How the time grows",
@@ -200,5 +200,6 @@ class TestPage:
             "## Peak memory",
             "## Layers by themselves",
             "## Shares side by side",
+            "## Chunks of time",
             "## The callback in a fit",
         ]

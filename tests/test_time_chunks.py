@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import SpectrumEstimate, chunk_rounds, cuts, lyapunov_spectrum, memory, spectrum
+from lightning_lyap.certificate import Inspector
 from lightning_lyap.cuts import chunk_steps
 from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.systems import HENON, henon_step, linear_step, product_step
@@ -347,6 +348,53 @@ def test_chunks_are_whole_blocks_and_no_more_than_asked_for(
     assert steps % every == 0
     assert -(-num_steps // steps) <= count
     assert steps == every or -(-num_steps // (steps - every)) > count
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_chunks_of_a_single_step_in_float32_come_to_an_end(size: int) -> None:
+    """A copy of a rounded basis is no angle away from it."""
+    gru, inputs = nn.GRU(2, size, batch_first=True), torch.randn(1, 150, 2)
+    runs, own = [], chunk_rounds.Chunks.run
+
+    def count(*given: Any) -> Any:
+        runs.append(1)
+        assert len(runs) <= 150 + chunk_rounds.ROUNDS
+        return own(*given)
+
+    with mock.patch.object(chunk_rounds.Chunks, "run", count):
+        chunked = lyapunov_spectrum(gru, inputs, time_chunks=150)
+    plain = lyapunov_spectrum(gru, inputs)
+    assert chunked.chunks is not None
+    assert chunked.chunks.steps == 1
+    assert_near(chunked.exponents, plain.exponents, 1e-5)
+
+
+def test_what_is_finished_plainly_adds_no_angle() -> None:
+    inputs = torch.randn(1, 150, 2)
+    with mock.patch.dict(cuts.MOST_WORK, cpu=0):
+        chunked = lyapunov_spectrum(nn.GRU(2, 16, batch_first=True), inputs, time_chunks=10)
+    assert chunked.chunks is not None
+    assert not chunked.chunks.certified
+    assert chunked.chunks.angle == 0
+
+
+def test_pieces_of_a_plain_run_are_not_checked_one_by_one() -> None:
+    looks, own = [], Inspector._check_basis
+
+    def count(*given: Any) -> None:
+        looks.append(1)
+        own(*given)
+
+    with (
+        mock.patch.dict(cuts.MOST_WORK, cpu=0),
+        mock.patch.object(Inspector, "_check_basis", count),
+    ):
+        chunked = lyapunov_spectrum(
+            nn.GRU(2, 16, batch_first=True), torch.randn(1, 150, 2), time_chunks=50
+        )
+    assert chunked.chunks is not None
+    assert not chunked.chunks.certified
+    assert len(looks) < 25
 
 
 def test_short_chunks_are_held_to_smaller_angles() -> None:

@@ -50,7 +50,7 @@ def sides(gates: int, units: int) -> list[int]:
 
     Example:
         >>> sides(4, 256)
-        [3, 11, 12, 48]
+        [3, 13, 14, 56]
     """
     switch = next(k for k in range(1, 1000) if prefers_dense(gates, units, k))
     return [max(1, switch // 4), switch - 1, switch, 4 * switch]

@@ -183,6 +183,10 @@ class Layer(Protocol):
         """Number of the layer's outputs."""
         ...
 
+    def read_weights(self) -> None:
+        """Read the weights again, before a run: they may have changed since the last one."""
+        ...
+
     def project(self, inputs: Tensor) -> Tensor:
         """Apply the input weights and those biases that act before any nonlinearity.
 

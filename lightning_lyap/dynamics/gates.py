@@ -10,9 +10,9 @@ tangent vectors can be had in two ways:
 
 Dense saves ``(G - 1) N^2 K`` multiplications and costs the pass, so it wins once ``(G - 1) K``
 exceeds the number of multiplications that one pass is worth. On CPUs that number was measured at
-about 18 for N = 128, and twice as many from N = 256 on, where the pass no longer stays in the cache
+about 21 for N = 128, and twice as many from N = 256 on, where the pass no longer stays in the cache
 (`benchmarks/tangent_maps.py`): for four gates in one sum (LSTM, hidden state) the switch lies at
-K = 6 and 12, for three (GRU; the cell state of an LSTM) at 9 and 18, and a single gate (vanilla;
+K = 7 and 14, for three (GRU; the cell state of an LSTM) at 11 and 21, and a single gate (vanilla;
 the output gate of a full LSTM) is never made dense.
 
 A complete basis that is kept as reflectors takes the dense way always: they act on the matrix.
@@ -27,7 +27,7 @@ from lightning_lyap.reflectors import Basis, Reflectors
 
 # That number below and from N = LARGE on.
 LARGE = 256
-MULTIPLICATIONS_PER_PASS = (18, 36)
+MULTIPLICATIONS_PER_PASS = (21, 42)
 # Up to so many vectors the product itself and then its transpose take less time (up to a third
 # less) than the transposed product, which is column-major at once.
 FEW = 48
@@ -75,12 +75,17 @@ class GateWeights:
         self._columns: tuple[int, Tensor] | None = None
 
     def __getitem__(self, which: slice) -> Gates:
-        """Take gates as they are now; a copy by columns is made where the weight has changed."""
-        # Tensors of inference mode count no changes: they are our own conversions of a weight.
+        """Take gates; a copy by columns is made where torch knows that the weight has changed."""
+        # Tensors of inference mode count no changes.
         version = 0 if self.rows.is_inference() else self.rows._version
         if self._columns is None or self._columns[0] != version:
-            self._columns = version, self.rows.permute(2, 0, 1).contiguous()
+            with torch.inference_mode(False), torch.no_grad():
+                self._columns = version, self.rows.permute(2, 0, 1).contiguous()
         return Gates(self.rows[which], self._columns[1][:, which])
+
+    def read_again(self) -> None:
+        """Forget the copy by columns: changes by ``weight.data`` are not known to torch."""
+        self._columns = None
 
 
 def prefers_dense(num_gates: int, size: int, num_vectors: int) -> bool:
@@ -95,7 +100,7 @@ def prefers_dense(num_gates: int, size: int, num_vectors: int) -> bool:
         True where the dense way is the cheaper one.
 
     Example:
-        >>> prefers_dense(4, 128, 5), prefers_dense(4, 128, 6), prefers_dense(1, 128, 512)
+        >>> prefers_dense(4, 128, 6), prefers_dense(4, 128, 7), prefers_dense(1, 128, 512)
         (False, True, False)
     """
     return (num_gates - 1) * num_vectors >= MULTIPLICATIONS_PER_PASS[size >= LARGE]

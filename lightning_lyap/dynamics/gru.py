@@ -52,6 +52,11 @@ class GRULayer:
         """True."""
         return True
 
+    def read_weights(self) -> None:
+        """Read the weights again; see `Layer.read_weights`."""
+        self.weight_ih.read_again()
+        self.weight_hh.read_again()
+
     def project(self, inputs: Tensor) -> Tensor:
         """Compute ``W_ih x + b_ih`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
         return self.weight_ih[:].applied_to(inputs) + self.bias_ih

@@ -60,6 +60,11 @@ class LSTMLayer:
         """True for the hidden reading: the full one has blocks that are diagonal."""
         return not self.full
 
+    def read_weights(self) -> None:
+        """Read the weights again; see `Layer.read_weights`."""
+        self.weight_ih.read_again()
+        self.weight_hh.read_again()
+
     def project(self, inputs: Tensor) -> Tensor:
         """Compute ``W_ih x + b`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
         return self.weight_ih[:].applied_to(inputs) + self.bias

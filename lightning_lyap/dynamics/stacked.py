@@ -58,6 +58,8 @@ class StackedRecurrence:
 
     def drive(self, inputs: Tensor) -> Tensor:
         """Project the inputs ``[B, T, I]`` of all steps at once; see `Dynamics.drive`."""
+        for layer in self.layers:
+            layer.read_weights()
         return self.layers[0].project(inputs.to(self.dtype).transpose(0, 1).contiguous())
 
     def initial_state(self, given: Any, batch_size: int) -> State:

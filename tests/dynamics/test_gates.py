@@ -48,7 +48,7 @@ def test_the_switch_decides(dense: bool, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("num_gates", "size", "first_dense"), [(4, 255, 6), (3, 255, 9), (4, 256, 12), (3, 256, 18)]
+    ("num_gates", "size", "first_dense"), [(4, 255, 7), (3, 255, 11), (4, 256, 14), (3, 256, 21)]
 )
 def test_where_the_switch_lies(num_gates: int, size: int, first_dense: int) -> None:
     assert not prefers_dense(num_gates, size, first_dense - 1)
@@ -81,3 +81,12 @@ def test_weights_made_in_inference_mode_are_taken() -> None:
         weight = GateWeights(torch.randn(12, 5, dtype=torch.float16).double(), 3)
         assert torch.equal(weight[:].columns, weight.rows.permute(2, 0, 1))
     assert torch.equal(weight[:].columns, weight.rows.permute(2, 0, 1))
+
+
+def test_weights_of_inference_mode_can_be_differentiated_through_later() -> None:
+    weight = GateWeights(torch.randn(12, 5), 3)
+    with torch.inference_mode():
+        assert not weight[:].columns.is_inference()
+    vectors = torch.randn(2, 5, requires_grad=True)
+    weight[:].applied_to(vectors).sum().backward()
+    assert_near(vectors.grad, weight.rows.sum((0, 1)).expand(2, -1), 1e-5)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
+from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import AutodiffDynamics, StateChoice, as_dynamics, from_torch_module
 from lightning_lyap.dynamics import gates as gates_module
 from tests.cells import (
@@ -152,6 +153,24 @@ def test_weights_are_shared_not_copied() -> None:
         rnn.weight_hh_l0.zero_()
         _, push = system.step(torch.zeros(1, 7).double(), (torch.ones(1, 7).double(),))
         assert bool((push(torch.eye(7).double()[None]) == 0).all())
+
+
+@pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_run_reads_weights_that_were_changed_behind_torchs_back(
+    kind: str, inference: bool
+) -> None:
+    with torch.inference_mode(inference):
+        module: Any = build(kind, num_layers=2)
+        system, inputs = from_torch_module(module), torch.randn(2, 9, INPUT_SIZE).double()
+        before = lyapunov_spectrum(system, inputs, num_exponents=2).exponents
+        for weight in (module.weight_hh_l0, module.weight_ih_l1):
+            weight.data.mul_(2)
+        after = lyapunov_spectrum(system, inputs, num_exponents=2).exponents
+        assert float((after - before).abs().max()) > 1e-3
+        assert torch.equal(
+            after, lyapunov_spectrum(from_torch_module(module), inputs, num_exponents=2).exponents
+        )
 
 
 @pytest.mark.parametrize("state", ["full", "hidden"])
