@@ -161,21 +161,6 @@ class ChunkedTrajectories(Trajectories):
             report(len(states))
         return tuple(torch.stack(tensors) for tensors in zip(*states, strict=True))
 
-    def _advance_state(self, drive: Tensor, running: Tensor | None) -> None:
-        """Advance the states of the running sequences by one step.
-
-        Args:
-            drive: ``[B, ...]``.
-            running: Indices of the running sequences, or None for all.
-        """
-        if running is None:
-            self.state = self.system.step(drive, self.state)[0]
-            return
-        part = tuple(tensor[running] for tensor in self.state)
-        part = self.system.step(drive[running], part)[0]
-        pairs = zip(self.state, part, strict=True)
-        self.state = tuple(whole.index_copy(0, running, new) for whole, new in pairs)
-
     def _take(self, chunks: Chunks, until: int) -> None:
         """Take what the chunks measured, block by block in the order of time.
 

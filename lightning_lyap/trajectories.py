@@ -209,19 +209,33 @@ class Trajectories:
             drive: ``[B, ...]``.
             running: Indices of the running sequences, or None for all.
         """
+        tangent = self._advance_state(drive, running)
+        if running is None:
+            self._basis = tangent(self._basis)
+            return
+        basis = self.basis
+        self._basis = basis.index_copy(0, running, tangent(basis[running]))
+
+    def _advance_state(self, drive: Tensor, running: Tensor | None) -> Any:
+        """Advance the states of the running sequences by one step.
+
+        Args:
+            drive: ``[B, ...]``.
+            running: Indices of the running sequences, or None for all.
+
+        Returns:
+            The tangent map of the step, for bases of the running sequences.
+        """
         tangent: Any
         if running is None:
             self.state, tangent = self.system.step(drive, self.state)
-            self._basis = tangent(self._basis)
-            return
+            return tangent
         part = tuple(tensor[running] for tensor in self.state)
         part, tangent = self.system.step(drive[running], part)
-        basis = self.basis
-        moved = tangent(basis[running])
         self.state = tuple(
             whole.index_copy(0, running, new) for whole, new in zip(self.state, part, strict=True)
         )
-        self._basis = basis.index_copy(0, running, moved)
+        return tangent
 
     def _close_block(
         self, start: tuple[State, Basis], drive: Tensor, stop: int, result: Factorization
