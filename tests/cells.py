@@ -1,4 +1,4 @@
-"""Torch's recurrent modules in all their kinds, and their steps put together from torch's cells.
+"""Torch's recurrent modules in all their kinds, inputs, and their steps put together from cells.
 
 The steps are written without the package: `nn.RNNCell`, `GRUCell` and `LSTMCell` with the module's
 weights, and, for ``proj_size``, which has no cell, PyTorch's documented formula.
@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_lyap.dynamics import StateChoice
+from lightning_lyap.dynamics import LayerChoice, StateChoice
 
 Tensors = tuple[Tensor, ...]
 Step = Callable[[Tensor, Tensors], Tensors]
 INPUT_SIZE = 3
+F64 = torch.float64
+LAYERS: tuple[LayerChoice, ...] = ("joint", "union")
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,20 @@ def build(
         module = nn.LSTM(
             *sizes, bias=bias, batch_first=batch_first, dropout=dropout, proj_size=proj_size
         )
-    module.double()
+    return multiply_weights(module.double(), 2)
+
+
+def multiply_weights(module: nn.RNNBase, factor: float) -> nn.RNNBase:
+    """Multiply all weights and biases of a module, in place."""
     with torch.no_grad():
         for weight in module.parameters():
-            weight.mul_(2)
+            weight.mul_(factor)
     return module
+
+
+def sequences(batch: int, steps: int = 12, dtype: torch.dtype = F64) -> Tensor:
+    """Draw inputs for the modules."""
+    return torch.randn(batch, steps, INPUT_SIZE, dtype=dtype)
 
 
 def layer_of(module: nn.RNNBase, k: int) -> nn.RNNBase:

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
 
+FAULTY = "The Lyapunov spectrum fails its certificate"
+
 
 def names(estimate: SpectrumEstimate) -> set[str]:
     return {failure.split()[0] for failure in estimate.certificate.failures}
@@ -14,9 +16,7 @@ def names(estimate: SpectrumEstimate) -> set[str]:
 
 def expose(module: Any, x: Tensor, *expected: str, **settings: Any) -> SpectrumEstimate:
     """Measure a network with a fault that must be found by certain checks."""
-    with pytest.warns(
-        RuntimeWarning, match="The Lyapunov spectrum fails its certificate"
-    ) as record:
+    with pytest.warns(RuntimeWarning, match=FAULTY) as record:
         estimate = lyapunov_spectrum(module, x, **settings)
     assert not estimate.certificate.passed
     assert names(estimate) >= set(expected), estimate.certificate.failures

@@ -1,50 +1,31 @@
-"""The certificate of healthy networks: complete, passed, silent; and without side effects."""
+"""The certificate of healthy networks: complete, passed, silent."""
 
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lightning_lyap import lyapunov_spectrum, register_recurrence
 from lightning_lyap.certificate import Certificate, Check, worst
-from lightning_lyap.dynamics import LayerChoice, as_dynamics, unregister_recurrence
-from lightning_lyap.forward import forward_check
+from lightning_lyap.dynamics import LayerChoice
 from lightning_lyap.interval import Interval
-from tests.cells import CASES, INPUT_SIZE, KINDS, ONE_OF_EACH, Case, build, random_state
-
-F64 = torch.float64
-ALL = {"sum_rule", "tangent_map", "states", "orthogonality"}
-UNION: tuple[LayerChoice, ...] = ("joint", "union")
-FAULTY = "The Lyapunov spectrum fails its certificate"
-
-
-def sequences(batch: int, steps: int, dtype: torch.dtype = F64) -> Tensor:
-    return torch.randn(batch, steps, INPUT_SIZE, dtype=dtype)
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Fail on any warning of this package's."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        yield
-
-
-def measure(module: Any, x: Tensor, **settings: Any) -> Certificate:
-    """Measure a healthy network: no warning, all checks passed."""
-    with silence():
-        certificate = lyapunov_spectrum(module, x, **settings).certificate
-    assert certificate.passed, certificate.failures
-    return certificate
+from tests.cells import (
+    CASES,
+    F64,
+    INPUT_SIZE,
+    LAYERS,
+    ONE_OF_EACH,
+    Case,
+    build,
+    random_state,
+    sequences,
+)
+from tests.healthy import ALL, measure
 
 
 class TestHealthy:
-    @pytest.mark.parametrize("layers", UNION)
+    @pytest.mark.parametrize("layers", LAYERS)
     @pytest.mark.parametrize(
         ("case", "every"),
         [
@@ -72,7 +53,7 @@ class TestHealthy:
         assert set(part.checks) == ALL - {"sum_rule"}
         assert part.sum_rule is None
 
-    @pytest.mark.parametrize("layers", UNION)
+    @pytest.mark.parametrize("layers", LAYERS)
     @pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)
     def test_float32(self, case: Case, layers: LayerChoice) -> None:
         module, x = case.module().float(), sequences(3, 20, torch.float32)
@@ -93,7 +74,7 @@ class TestHealthy:
         assert certificate.num_factorizations == 6
 
     @pytest.mark.parametrize("kind", [nn.RNNCell, nn.GRUCell, nn.LSTMCell])
-    @pytest.mark.parametrize("layers", UNION)
+    @pytest.mark.parametrize("layers", LAYERS)
     def test_cells(self, kind: Any, layers: LayerChoice) -> None:
         cell, x = kind(INPUT_SIZE, 6).double(), sequences(2, 9)
         assert set(measure(cell, x, layers=layers).checks) == ALL
@@ -122,186 +103,6 @@ class TestHealthy:
             lambda x, s: 0 * s, torch.zeros(1, 4, 0).double(), initial_state=zeros
         )
         assert certificate.rounding_error is None
-
-
-def test_subclass_with_torchs_forward_pass_is_healthy() -> None:
-    class Named(nn.LSTM):
-        """Nothing new but the name."""
-
-    assert measure(Named(INPUT_SIZE, 5), sequences(2, 6, torch.float32)).states is not None
-
-
-class OutputAlone(nn.GRU):
-    """A forward pass that takes and gives no state."""
-
-    def forward(self, input: Any) -> Any:  # type: ignore[override]
-        return super().forward(input)[0]
-
-
-class OutputForState(nn.LSTM):
-    """A forward pass whose second result is no state."""
-
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        output, _ = super().forward(input, hx)
-        return output, 3
-
-
-@pytest.mark.parametrize("kind", [OutputAlone, OutputForState])
-def test_forward_passes_of_another_form_are_not_compared(kind: Any) -> None:
-    certificate = measure(kind(INPUT_SIZE, 5), sequences(2, 6, torch.float32))
-    assert set(certificate.checks) == ALL - {"states"}
-
-
-def test_registered_subclass_is_measured_by_its_step() -> None:
-    """Its states are those of the step it was registered with, not of torch's forward pass."""
-
-    def step_of_it(module: Any) -> Any:
-        return lambda x, h: torch.tanh(h + x[:, :1])
-
-    zeros = lambda module, batch: torch.zeros(batch, 5)  # noqa: E731
-
-    class Own(nn.GRU):
-        def forward(self, input: Any, hx: Any = None) -> Any:
-            return super().forward(input, hx)[0]
-
-    register_recurrence(Own, step=step_of_it, initial_state=zeros, sequences=True)
-    try:
-        certificate = measure(Own(INPUT_SIZE, 5), sequences(2, 6, torch.float32))
-    finally:
-        unregister_recurrence(Own)
-    assert set(certificate.checks) == ALL - {"sum_rule"}
-
-
-def test_derived_cell_with_its_own_step_is_differentiated() -> None:
-    class Clipped(nn.GRUCell):
-        def forward(self, input: Tensor, hx: Any = None) -> Tensor:
-            return super().forward(input, hx) / 2
-
-    certificate = measure(Clipped(INPUT_SIZE, 5).double(), sequences(2, 6))
-    assert set(certificate.checks) == ALL - {"sum_rule"}
-
-
-@pytest.mark.parametrize(("dtype", "layers"), [(torch.float32, "joint"), (F64, "union")])
-@pytest.mark.parametrize(("kind", "state"), KINDS)
-class TestNoFalseAlarms:
-    @pytest.mark.parametrize("scale", [0.0, 5.0, 20.0])
-    def test_large_weights(
-        self, kind: str, state: str, dtype: torch.dtype, layers: LayerChoice, scale: float
-    ) -> None:
-        """Chaos, saturation, overflow of slopes, dead units, and weights of zero."""
-        for seed, every in ((0, 1), (1, "auto")):
-            torch.manual_seed(seed)
-            module = build(kind, num_layers=2, hidden_size=(16, 5)[seed]).to(dtype)
-            with torch.no_grad():
-                for weight in module.parameters():
-                    weight.mul_(scale)
-            x = sequences(3, 8, dtype)
-            measure(module, x, state=state, layers=layers, orthonormalize_every=every)
-
-    @pytest.mark.parametrize("bias", [10.0, 30.0])
-    def test_saturated_units(
-        self, kind: str, state: str, dtype: torch.dtype, layers: LayerChoice, bias: float
-    ) -> None:
-        module: Any = build(kind, num_layers=2).to(dtype)
-        with torch.no_grad():
-            for k in range(2):
-                own = getattr(module, f"bias_ih_l{k}")
-                own.copy_(bias * torch.randn_like(own).sign())
-        measure(module, sequences(3, 8, dtype), state=state, layers=layers)
-
-
-@pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision(kind: str, dtype: torch.dtype) -> None:
-    module = build(kind, num_layers=2, hidden_size=32).to(dtype)
-    certificate = measure(module, sequences(3, 8, torch.float32))
-    assert certificate.states is not None
-    assert certificate.states.residual > 0
-    assert 0.05 <= certificate.states.bound < 0.5
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("name", ["weight_hh_l0", "weight_ih_l1", "bias_hh_l1"])
-@pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
-def test_broken_weights_are_announced_once(kind: str, name: str, bad: float) -> None:
-    module = build(kind, num_layers=2)
-    with torch.no_grad():
-        getattr(module, name).view(-1)[0] = bad
-    with warnings.catch_warnings(record=True) as record:
-        warnings.simplefilter("always")
-        estimate = lyapunov_spectrum(module, sequences(2, 6))
-    messages = [str(w.message) for w in record if issubclass(w.category, RuntimeWarning)]
-    assert len(messages) <= 1  # an infinite bias saturates one unit, and that is all
-    assert not any(FAULTY in message for message in messages)
-    assert estimate.certificate.passed
-
-
-@pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
-@pytest.mark.parametrize("training", [True, False])
-def test_leaves_no_trace_on_the_module(kind: str, training: bool) -> None:
-    """Dropout between layers is left out; modes, hooks and random numbers are the user's."""
-    module = build(kind, num_layers=3, dropout=0.5).train(training)
-    calls: list[str] = []
-    module.register_forward_hook(lambda *_: calls.append("hook"))
-    module.register_forward_pre_hook(lambda *_: calls.append("pre-hook"))
-    x = sequences(2, 6)
-    before, cudnn = torch.get_rng_state(), torch.backends.cudnn.enabled
-    assert measure(module, x).states is not None
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.backends.cudnn.enabled == cudnn
-    assert module.training is training
-    assert calls == []
-
-
-class NoisyGRU(nn.GRU):
-    """A network with dropout, in a module below and from the global generator."""
-
-    def __init__(self) -> None:
-        super().__init__(INPUT_SIZE, 5, batch_first=True)
-        self.below = nn.Dropout(0.5)
-
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        torch.rand(3)
-        output, h = super().forward(input, hx)
-        return output, self.below(h)
-
-
-def test_leaves_no_trace_of_a_subclass_that_draws() -> None:
-    module, x = NoisyGRU().train(), sequences(2, 6, torch.float32)
-    before = torch.get_rng_state()
-    assert measure(module, x).states is not None
-    assert torch.equal(torch.get_rng_state(), before)
-    assert module.training
-    assert module.below.training
-
-
-@pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
-def test_inference_mode_and_autocast(kind: str) -> None:
-    module, x = build(kind, num_layers=2, hidden_size=32).float(), sequences(2, 6, torch.float32)
-    plain = measure(module, x)
-    with torch.inference_mode():
-        assert measure(module, x) == plain
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert measure(module, x) == plain
-    with torch.enable_grad():
-        assert measure(module, x.requires_grad_()) == plain
-
-
-@pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_states_of_chaotic_networks_may_grow_apart(kind: str) -> None:
-    """The bound follows what the network makes of a small difference, and no further."""
-    bounds = []
-    for scale in (0.5, 20.0):
-        module = build(kind, num_layers=2, hidden_size=20)
-        with torch.no_grad():
-            for weight in module.parameters():
-                weight.mul_(scale)
-        x = sequences(8, 4)
-        check = forward_check(module, as_dynamics(module), x, None)
-        assert check is not None
-        bounds.append(check.bound)
-    assert bounds[0] == pytest.approx(1e3 * torch.finfo(F64).eps)
-    assert bounds[0] < bounds[1] < 1e-3
 
 
 class TestCheck:

@@ -1,4 +1,4 @@
-"""Faults planted in the computation: each must be found, by the check that is there for it."""
+"""Faults planted in the tangent map: each must be found, by the check that is there for it."""
 
 import math
 from collections.abc import Callable
@@ -7,28 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_lyap import lyapunov_spectrum, trajectories
-from lightning_lyap.dynamics import LayerChoice, UncoupledLayers, torch_cells, torch_modules
+from lightning_lyap import lyapunov_spectrum
+from lightning_lyap.dynamics import LayerChoice, UncoupledLayers
 from lightning_lyap.dynamics.base import LayerTangent, stack_rows
-from lightning_lyap.dynamics.gates import GateWeights
 from lightning_lyap.dynamics.gru import GRULayer
 from lightning_lyap.dynamics.lstm import LSTMLayer
 from lightning_lyap.dynamics.rnn import RNNLayer
 from lightning_lyap.dynamics.stacked import StackedRecurrence
-from lightning_lyap.orthonormal import Orthonormalization, orthonormalize
-from tests.cells import INPUT_SIZE, KINDS, build, random_state
+from tests.cells import F64, KINDS, LAYERS, build, random_state, sequences
 from tests.exposing import expose, names
-
-F64 = torch.float64
-
-
-UNION: tuple[LayerChoice, ...] = ("joint", "union")
-
-
-def sequences(batch: int, steps: int, dtype: torch.dtype = F64) -> Tensor:
-    return torch.randn(batch, steps, INPUT_SIZE, dtype=dtype)
 
 
 def plant_step(patch: pytest.MonkeyPatch, kind: type[Any], faulty: Callable[[Any], Any]) -> None:
@@ -54,7 +43,7 @@ def plant_tangent(
     patch.setattr(kind, "step", planted)
 
 
-@pytest.mark.parametrize("layers", UNION)
+@pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 class TestPlantedInTheTangentMap:
     """Found by automatic differentiation of the states, whether the spectrum is complete or not."""
@@ -199,139 +188,6 @@ def test_planted_a_dropped_block_between_layers(
     monkeypatch.setattr(StackedRecurrence, "step", planted)
     estimate = expose(build(kind, num_layers=2), sequences(2, 6), "tangent_map", state=state)
     assert names(estimate) == {"tangent_map"}
-
-
-@pytest.mark.parametrize("layers", UNION)
-@pytest.mark.parametrize(
-    ("kind", "order"), [("lstm", [1, 0, 2, 3]), ("lstm", [0, 1, 3, 2]), ("gru", [1, 0, 2])]
-)
-@pytest.mark.parametrize("cell", [False, True])
-def test_planted_weights_read_in_the_wrong_order(
-    kind: str, order: list[int], cell: bool, layers: LayerChoice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All consistent but for the states: another network is measured."""
-
-    def planted(module: Any, suffix: str, state: Any, dtype: torch.dtype) -> Any:
-        layer: Any = read(module, suffix, state, dtype)
-        ih, hh = (
-            GateWeights(weight.rows[order].flatten(0, 1), len(order))
-            for weight in (layer.weight_ih, layer.weight_hh)
-        )
-        return replace(layer, weight_ih=ih, weight_hh=hh)
-
-    read = torch_modules.read_layer
-    for room in (torch_modules, torch_cells):
-        monkeypatch.setattr(room, "read_layer", planted)
-    cells: dict[str, Any] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell}
-    module = cells[kind](INPUT_SIZE, 5).double() if cell else build(kind, num_layers=2)
-    estimate = expose(module, sequences(2, 6), "states", layers=layers)
-    assert names(estimate) == {"states"}
-
-
-def plant_factorization(
-    patch: pytest.MonkeyPatch, change: Callable[[Orthonormalization], Orthonormalization]
-) -> None:
-    patch.setattr(trajectories, "orthonormalize", lambda basis: change(orthonormalize(basis)))
-
-
-@pytest.mark.parametrize("layers", UNION)
-@pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
-class TestPlantedInTheFactorization:
-    def found(self, kind: str, layers: LayerChoice, expected: str, every: int = 1) -> None:
-        module = build(kind, num_layers=2)
-        estimate = expose(
-            module, sequences(2, 7), expected, layers=layers, orthonormalize_every=every
-        )
-        assert names(estimate) == {expected}
-
-    def test_other_logarithm(
-        self, kind: str, layers: LayerChoice, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        plant_factorization(
-            monkeypatch, lambda r: r._replace(log_stretch=r.log_stretch / math.log(2))
-        )
-        self.found(kind, layers, "sum_rule")
-
-    def test_one_stretch_slightly_off(
-        self, kind: str, layers: LayerChoice, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        off = torch.tensor([1e-4, *[0.0] * 6], dtype=F64)
-
-        def change(result: Orthonormalization) -> Orthonormalization:
-            size = result.log_stretch.shape[1]
-            return result._replace(log_stretch=result.log_stretch + off.repeat(4)[:size])
-
-        plant_factorization(monkeypatch, change)
-        self.found(kind, layers, "sum_rule")
-
-    @pytest.mark.parametrize("every", [1, 3])
-    def test_last_block_not_counted(
-        self, kind: str, layers: LayerChoice, every: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Seven steps, in blocks of three: the last one is neither a power of two nor full."""
-        count = trajectories.Trajectories._count
-
-        def planted(run: Any, result: Orthonormalization, moved: Any) -> None:
-            if int(run.steps.max()) == 7:
-                result = result._replace(log_stretch=0 * result.log_stretch)
-            count(run, result, moved)
-
-        monkeypatch.setattr(trajectories.Trajectories, "_count", planted)
-        self.found(kind, layers, "sum_rule", every)
-
-    @pytest.mark.parametrize("factor", [1 + 1e-9, 0.5])
-    def test_columns_of_another_length(
-        self, kind: str, layers: LayerChoice, factor: float, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Found in the basis itself; a large one also turns up in the stretches that follow."""
-        plant_factorization(monkeypatch, lambda r: r._replace(basis=factor * r.basis))
-        module = build(kind, num_layers=2)
-        expose(module, sequences(2, 7), "orthogonality", layers=layers)
-
-    def test_columns_not_orthogonal(
-        self, kind: str, layers: LayerChoice, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def change(result: Orthonormalization) -> Orthonormalization:
-            basis = result.basis.clone()
-            basis[..., 1] = (basis[..., 1] + 1e-6 * basis[..., 0]) / (1 + 1e-12) ** 0.5
-            return result._replace(basis=basis)
-
-        plant_factorization(monkeypatch, change)
-        expose(build(kind, num_layers=2), sequences(2, 7), "orthogonality", layers=layers)
-
-
-class HalvedRNN(nn.RNN):
-    """A network with another step than torch's."""
-
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        output, h = super().forward(input, hx)
-        return output, h / 2
-
-
-class HalvedGRU(nn.GRU):
-    """A network with another step than torch's."""
-
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        output, h = super().forward(input, hx)
-        return output, h / 2
-
-
-class BackwardLSTM(nn.LSTM):
-    """A network that reads its sequences from their end."""
-
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        return super().forward(input.flip(1 if self.batch_first else 0), hx)
-
-
-@pytest.mark.parametrize("layers", UNION)
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("kind", [HalvedRNN, HalvedGRU, BackwardLSTM])
-def test_subclass_with_a_forward_pass_of_its_own(
-    kind: Any, batch_first: bool, layers: LayerChoice
-) -> None:
-    module = kind(INPUT_SIZE, 5, 2, batch_first=batch_first)
-    estimate = expose(module, sequences(2, 6, torch.float32), "states", layers=layers)
-    assert names(estimate) == {"states"}
 
 
 def test_lost_sequence_hides_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,29 @@
+"""Measures healthy networks, and sees that their certificates pass and nothing warns."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from lightning_lyap import lyapunov_spectrum
+from lightning_lyap.certificate import Certificate
+
+ALL = {"sum_rule", "tangent_map", "states", "orthogonality"}
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Fail on any warning of this package's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        yield
+
+
+def measure(module: Any, x: Tensor, **settings: Any) -> Certificate:
+    """Measure a healthy network: no warning, all checks passed."""
+    with silence():
+        certificate = lyapunov_spectrum(module, x, **settings).certificate
+    assert certificate.passed, certificate.failures
+    return certificate
