@@ -1,15 +1,12 @@
 """Orthonormalization: the factorization's defining properties, signs, and lost columns."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
 
-from lightning_lyap.dynamics import from_torch_module
 from lightning_lyap.householder import householder_qr, reflector_qr
 from lightning_lyap.orthonormal import orthonormalize, random_orthonormal_basis
-from tests.cells import INPUT_SIZE, ONE_OF_EACH, Case, random_state
 from tests.compare import assert_near
 
 
@@ -103,19 +100,6 @@ def test_a_sequence_that_is_not_finite_spoils_no_other(bad: float) -> None:
         assert torch.equal(log_stretch[b], expected[1][b])
 
 
-def test_graded_rows_keep_their_stretches() -> None:
-    """Rows of size 1 to e^-40, as saturated units make them, in float32.
-
-    ``R = D Q`` has no diagonal in closed form, so float64 is the reference: it resolves e^-36.
-    """
-    rows = torch.linspace(0, -40, 8, dtype=torch.float64)[torch.tensor([3, 0, 7, 5, 1, 6, 2, 4])]
-    basis = rows.exp().unsqueeze(-1) * torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64)).Q
-    single, double = orthonormalize(basis.float()[None]), orthonormalize(basis[None])
-    assert bool(single.resolved.all())
-    assert_near(single.log_stretch, double.log_stretch, 1e-3)
-    assert float(single.log_stretch.sum()) == pytest.approx(float(rows.sum()), abs=1e-3)
-
-
 @pytest.mark.parametrize("size", [4, 64, 256])
 def test_rounding_noise_is_not_resolved(size: int) -> None:
     """Half the rank: the other half of the diagonal is noise, some ``sqrt(N) eps``.
@@ -169,179 +153,3 @@ def test_random_basis_ignores_the_default_device() -> None:
     with torch.device("meta"):
         basis = random_orthonormal_basis(4, 2, 0, torch.float64, torch.device("cpu"))
     assert basis.device.type == "cpu"
-
-
-def graded(dtype: torch.dtype, lowest: float = -60.0) -> torch.Tensor:
-    """Rows of a well-conditioned matrix scaled from 1 down to ``exp(lowest)``, in mixed order."""
-    scales = torch.linspace(0, lowest, 30, dtype=torch.float64).exp()[torch.randperm(30)]
-    return (scales.unsqueeze(1) * torch.linalg.qr(torch.randn(30, 30).double()).Q)[None].to(dtype)
-
-
-@pytest.fixture(params=[False, True], ids=["denormals", "flushed"])
-def flush(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run with denormal numbers as they are, and flushed to zero, as training may set it."""
-    torch.set_flush_denormal(request.param)
-    yield
-    torch.set_flush_denormal(False)
-
-
-@pytest.mark.usefixtures("flush")
-@pytest.mark.parametrize("lowest", [-20, -40, -60, -80])
-def test_rows_of_very_different_size_keep_their_accuracy(lowest: float) -> None:
-    """Float32 finds stretches of -80 nats, where plain QR returns noise nats above them."""
-    exact = graded(torch.float64, lowest).float().double()
-    single, double = orthonormalize(exact.float()), orthonormalize(exact)
-    assert float(double.log_stretch.min()) < lowest + 5
-    assert bool(single.resolved.all())
-    # Relative errors of some 1e-7 times the condition of the unscaled rows.
-    torch.testing.assert_close(single.log_stretch, double.log_stretch, rtol=0, atol=1e-3)
-    plain = torch.linalg.qr(exact.float()).R.diagonal(dim1=-2, dim2=-1).abs().log().double()
-    assert float((plain - double.log_stretch).abs().max()) > (1 if lowest < -20 else 0.01)
-
-
-def test_large_entries_are_resolved() -> None:
-    _, log_stretch, resolved, _ = orthonormalize(torch.diag(torch.tensor([1e20, 1.0, 1e19]))[None])
-    expected = torch.tensor([1e20, 1.0, 1e19]).double().log()
-    torch.testing.assert_close(log_stretch[0], expected, rtol=1e-6, atol=1e-6)
-    assert bool(resolved.all())
-
-
-def test_bounds_are_the_same_at_any_scale() -> None:
-    q, _ = torch.linalg.qr(torch.randn(2, 20, 20, dtype=torch.float64))
-    p, _ = torch.linalg.qr(torch.randn(2, 20, 20, dtype=torch.float64))
-    basis = (q * torch.logspace(0, -5, 20, dtype=torch.float64)) @ p
-    near, far = (orthonormalize((scale * basis).float()) for scale in (1.0, 1e38))
-    assert bool(near.resolved.all())
-    assert bool(far.resolved.all())
-    torch.testing.assert_close(far.rounding_error, near.rounding_error, rtol=0.5, atol=0)
-
-
-def test_moderately_different_rows_stay_accurate_in_place() -> None:
-    """Just below the factor from which rows are sorted: errors of ``1e3 eps``, as documented."""
-    exact = graded(torch.float64, -6.9).float().double()
-    single, double = orthonormalize(exact.float()), orthonormalize(exact)
-    torch.testing.assert_close(single.log_stretch, double.log_stretch, rtol=0, atol=3e-4)
-    assert bool(single.resolved.all())
-
-
-@pytest.mark.parametrize("count", [30, 7])
-def test_order_of_the_rows_changes_nothing_but_theirs(count: int) -> None:
-    basis = graded(torch.float64)[..., :count]
-    order = torch.randperm(30)
-    one, other = orthonormalize(basis), orthonormalize(basis[:, order])
-    torch.testing.assert_close(one.log_stretch, other.log_stretch, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(one.basis[:, order], other.basis, rtol=1e-6, atol=1e-9)
-
-
-def test_what_is_left_of_a_cancellation_is_not_resolved() -> None:
-    """Rows that are equal but for 1e-9: float32 has lost the difference, float64 has it."""
-    row = torch.randn(6, dtype=torch.float64)
-    basis = torch.randn(1, 6, 6, dtype=torch.float64)
-    basis[0, 1] = row
-    basis[0, 4] = row * (1 + 1e-9 * torch.randn(6).double())
-    single, double = orthonormalize(basis.float()), orthonormalize(basis)
-    assert single.resolved[0].tolist() == [True] * 5 + [False]
-    assert bool(double.resolved.all())
-    torch.testing.assert_close(
-        single.log_stretch[:, :5], double.log_stretch[:, :5], rtol=0, atol=1e-4
-    )
-
-
-def error_ratios(basis: torch.Tensor) -> torch.Tensor:
-    """Errors of float32's resolved stretches, in units of their bounds; float64 knows them."""
-    single = basis.float()
-    got, exact = orthonormalize(single), orthonormalize(single.double())
-    known = got.resolved & (got.rounding_error > 0)
-    return ((got.log_stretch - exact.log_stretch).abs() / got.rounding_error)[known]
-
-
-def random_bases(kind: str, lowest: float, size: int) -> torch.Tensor:
-    """Make bases with rows, columns or singular values from 1 down to ``exp(lowest)``."""
-    scales = torch.linspace(0, lowest, size, dtype=torch.float64).exp()
-    left, right = (torch.linalg.qr(torch.randn(20, size, size).double()).Q for _ in range(2))
-    if kind == "columns":
-        return torch.randn(20, size, size).double() * scales
-    if kind == "singular values":
-        return left @ (scales.unsqueeze(-1) * right)
-    rows = scales[torch.stack([torch.randperm(size) for _ in range(20)])].unsqueeze(-1) * left
-    return rows if kind == "rows" else rows[..., : size // 2]
-
-
-@pytest.mark.parametrize(
-    ("kind", "lowest"),
-    [("columns", low) for low in (0, -4, -10, -20, -40)]
-    + [("singular values", low) for low in (0, -4, -10, -20, -40)]
-    + [("rows", low) for low in (0, -4)]
-    + [("fewer columns", low) for low in (0, -4, -10)],
-)
-def test_bounds_hold_for_random_bases(kind: str, lowest: float) -> None:
-    """The median lies at 0.02 to 0.16 of the bound, 99 % below 0.9."""
-    ratios = torch.cat([error_ratios(random_bases(kind, lowest, n)) for n in (4, 10, 32, 64)])
-    assert ratios.numel() > 500
-    assert float((ratios > 1).float().mean()) < 0.01
-    assert float(ratios.max()) < 10
-    assert float(ratios.median()) > 0.02
-
-
-@pytest.mark.parametrize("lowest", [-10, -20])
-def test_bounds_of_graded_rows_are_less_sure(lowest: float) -> None:
-    """Cox and Higham pivot the columns; in a run earlier steps have ordered them, here nothing."""
-    ratios = torch.cat([error_ratios(random_bases("rows", lowest, n)) for n in (4, 10, 32, 64)])
-    assert 0.02 < float(ratios.median()) < 0.2
-    assert float((ratios > 1).float().mean()) < 0.05
-    assert float(ratios.max()) < 30
-
-
-@pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)
-@torch.no_grad()
-def test_bounds_hold_for_products_of_jacobians(case: Case) -> None:
-    """Blocks of one to four steps of every kind of network."""
-    ratios = []
-    for _ in range(4):
-        module = case.module()
-        system = from_torch_module(module, case.state)
-        state = system.initial_state(random_state(module, 8), 8)
-        basis = torch.eye(system.tangent_size, dtype=torch.float64).expand(8, -1, -1)
-        for steps in (1, 2, 3, 4) * 3:
-            for drive in system.drive(torch.randn(8, steps, INPUT_SIZE, dtype=torch.float64)):
-                state, push = system.step(drive, state)
-                basis = push(basis)
-            ratios.append(error_ratios(basis))
-            basis = orthonormalize(basis).basis
-    all_ratios = torch.cat(ratios)
-    assert all_ratios.numel() > 1000
-    assert float((all_ratios > 1).float().mean()) < 0.01
-    assert float(all_ratios.max()) < 10
-    assert float(all_ratios.median()) > 0.02
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_bounds_in_closed_form(dtype: torch.dtype) -> None:
-    """Orthogonal columns have the condition 1, whatever their lengths."""
-    eps = torch.finfo(dtype).eps
-    basis = torch.eye(4, dtype=dtype) * torch.tensor([1.0, 3.0, 0.1, 20.0], dtype=dtype)
-    error = orthonormalize(basis[None]).rounding_error
-    expected = torch.full((1, 4), 3 * eps, dtype=torch.float64)
-    torch.testing.assert_close(error, expected, rtol=1e-6, atol=0)
-    column = torch.randn(1, 5, 1, dtype=dtype)
-    parallel = orthonormalize(column.repeat(1, 1, 2))
-    assert parallel.rounding_error[0, 1] > 1 or parallel.log_stretch[0, 1] == -math.inf
-    assert parallel.resolved.tolist() == [[True, False]]
-
-
-def test_bounds_grow_as_columns_close_in() -> None:
-    """Two columns at a small angle: the second keeps what is left, so the error goes as 1/angle."""
-    angles = torch.tensor([1e-1, 1e-2, 1e-3], dtype=torch.float64)
-    turned = torch.stack([0 * angles, angles]) + math.pi / 4
-    basis = torch.stack([turned.cos(), turned.sin()]).permute(2, 0, 1)
-    error = orthonormalize(basis).rounding_error
-    growth = error[1:, 1] / error[:-1, 1]
-    torch.testing.assert_close(growth, torch.full_like(growth, 10.0), rtol=0.1, atol=0)
-    torch.testing.assert_close(error[:, 0], error[:1, 0].expand(3))
-
-
-def test_zero_columns_have_no_error() -> None:
-    basis = torch.zeros(2, 3, 3)
-    basis[0, 0, 1] = 1.0
-    assert orthonormalize(basis).rounding_error[:, 1:].tolist() == [[0.0, 0.0]] * 2
-    assert orthonormalize(basis).rounding_error.isfinite().all()
