@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import register_recurrence
-from lightning_lyap.dynamics import as_dynamics, unregister_recurrence
+from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.forward import forward_check
 from tests.cells import F64, INPUT_SIZE, build, multiply_weights, sequences
 from tests.healthy import ALL, measure
+from tests.registering import registered
 
 
 def test_subclass_with_torchs_forward_pass_is_healthy() -> None:
@@ -53,11 +53,8 @@ def test_registered_subclass_is_measured_by_its_step() -> None:
         def forward(self, input: Any, hx: Any = None) -> Any:
             return super().forward(input, hx)[0]
 
-    register_recurrence(Own, step=step_of_it, initial_state=zeros, sequences=True)
-    try:
+    with registered(Own, step=step_of_it, initial_state=zeros, sequences=True):
         certificate = measure(Own(INPUT_SIZE, 5), sequences(2, 6, torch.float32))
-    finally:
-        unregister_recurrence(Own)
     assert set(certificate.checks) == ALL - {"sum_rule"}
 
 
