@@ -27,6 +27,8 @@ ORTHOGONALITY = 50.0
 EXCESS = 3.0
 # Rows by which the orthogonality of a basis is sampled where it is not written out.
 ROWS = 4
+# Derivatives that are taken together, and numbers of Jacobians whose determinants are.
+DERIVATIVES, ENTRIES = 256, 4_000_000
 
 
 class Check(NamedTuple):
@@ -216,19 +218,13 @@ class Inspector:
 
     def settle(self) -> None:
         """Check what was put off, with the precision that is set now."""
-        for block in self._seen:
-            self._check_block(block)
-        self._seen = []
-
-    def _check_block(self, block: "_Block") -> None:
-        """Check what derivatives tell of a block.
-
-        Args:
-            block: The block.
-        """
-        self._check_tangent(block)
-        if block.complete:
-            self._check_volume(block)
+        seen, self._seen = self._seen, []
+        count = max(1, DERIVATIVES // seen[0].drive.shape[1]) if seen else 1
+        for first in range(0, len(seen), count):
+            self._check_tangents(seen[first : first + count])
+        for block in seen:
+            if block.complete:
+                self._check_volume(block)
 
     def _keep(self, name: str, residuals: Tensor, bounds: Tensor | float) -> None:
         """Keep a check of an identity.
@@ -266,18 +262,20 @@ class Inspector:
         loss = (gram - unit).abs().flatten(1).amax(-1).double()
         self._keep("orthogonality", loss, ORTHOGONALITY * math.sqrt(size) * torch.finfo(dtype).eps)
 
-    def _check_tangent(self, block: "_Block") -> None:
-        """Compare the tangent map with automatic differentiation in one random direction.
+    def _check_tangents(self, blocks: list[_Block]) -> None:
+        """Compare the tangent map with automatic differentiation in a random direction for each.
 
         Args:
-            block: The block, of which the first step is taken.
+            blocks: Some, of which the first steps are taken, all as one batch.
         """
         system: Any = self._system
         size, dtype = system.tangent_size, system.dtype
-        state, drive = block.state, block.drive[0]
+        state = tuple(map(torch.cat, zip(*[block.state for block in blocks], strict=True)))
+        drive = torch.cat([block.drive[0] for block in blocks])
         cpu = torch.device("cpu")
-        vector = random_orthonormal_basis(size, 1, block.number, dtype, cpu)
-        vector = upload(vector, system.device).expand(drive.shape[0], -1, -1)
+        vectors = [random_orthonormal_basis(size, 1, b.number, dtype, cpu) for b in blocks]
+        vector = upload(torch.stack(vectors), system.device)
+        vector = vector.repeat_interleave(len(drive) // len(blocks), 0)
         expected = system.derivative(drive, state, vector[..., 0]).double()
         got = system.step(drive, state)[1](vector)[..., 0].double()
         residual = (got - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1)
@@ -295,10 +293,16 @@ class Inspector:
         own = slice(row := self._checked % drive.shape[1], row + 1)
         self._checked += 1
         state = tuple(tensor[own] for tensor in block.state)
-        expected = torch.zeros(1, dtype=torch.float64, device=system.device)
+        states = []
         for step in drive[:, own]:
-            expected = expected + system.log_abs_det(step, state)
+            states.append(state)
             state = system.step(step, state)[0]
+        before = tuple(map(torch.cat, zip(*states, strict=True)))
+        expected = torch.zeros(1, dtype=torch.float64, device=system.device)
+        count = max(1, ENTRIES // system.tangent_size**2)
+        for part in map(slice, range(0, len(drive), count), range(count, len(drive) + count, count)):
+            together = tuple(tensor[part] for tensor in before)
+            expected = expected + system.log_abs_det(drive[part, row], together).sum()
         stretch = block.log_stretch[own]
         residual = (stretch.sum(-1) - expected).abs() / len(drive)
         rounding = EXCESS * block.rounding_error[own].sum(-1) / len(drive)

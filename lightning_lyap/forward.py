@@ -55,11 +55,12 @@ def forward_check(
     given = tuple(part.to(weight.dtype) for part in _parts(system.export_state(start)))
     eps = max(torch.finfo(dtype).eps for dtype in (weight.dtype, system.dtype))
     tolerance = min(FORWARD_EPS * eps, FORWARD_MOST)
-    got = _last_state(system, x, start)
+    drive = system.drive(x)
+    got = _last_state(system, drive, start)
     own = _own_last_state(module, x, given)
     if [part.shape for part in own] != [part.shape for part in got]:
         return None
-    nearby = _last_state(system, x, tuple(_shifted(part, tolerance) for part in start))
+    nearby = _last_state(system, drive, tuple(_shifted(part, tolerance) for part in start))
     residual = max(_difference(*pair) for pair in zip(got, own, strict=True))
     grown = max(_difference(*pair) for pair in zip(nearby, got, strict=True))
     return Check(residual, grown if tolerance < grown < math.inf else tolerance)
@@ -140,10 +141,10 @@ def _repeated_step(system: AutodiffDynamics, inputs: Tensor, state: State) -> Ch
     return Check(residual, FORWARD_EPS * torch.finfo(system.dtype).eps)
 
 
-def _last_state(system: Dynamics, inputs: Tensor, state: State) -> tuple[Tensor, ...]:
-    """Return the system's state after the inputs ``[B, t, I]``, in the form of the module's."""
-    for drive in system.drive(inputs):
-        state = system.step(drive, state)[0]
+def _last_state(system: Dynamics, drive: Tensor, state: State) -> tuple[Tensor, ...]:
+    """Return the system's state after the steps ``[t, B, ...]``, in the form of the module's."""
+    for step in drive:
+        state = system.step(step, state)[0]
     return _parts(system.export_state(state))
 
 

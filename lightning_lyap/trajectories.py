@@ -59,6 +59,7 @@ class Trajectories:
     ) -> None:
         self.system = system
         self._ends = ends
+        self._shortest = int(ends.min())
         self._warmup_steps = warmup_steps
         self._schedule = schedule
         self._keep = keep
@@ -192,6 +193,8 @@ class Trajectories:
 
     def _running(self, t: int) -> Tensor | None:
         """Return the indices of the sequences that have a step t, ``[b]``; None means all."""
+        if t < self._shortest:
+            return None
         running = self._ends > t
         count = int(running.sum())
         if count == len(running):

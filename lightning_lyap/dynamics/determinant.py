@@ -23,5 +23,5 @@ def log_abs_det(matrix: Tensor) -> Tensor:
     """
     sizes = matrix.double().abs().amax(-1)
     scaled = matrix.double() / torch.where(sizes > 0, sizes, 1.0).unsqueeze(-1)
-    diagonal = torch.linalg.qr(scaled, mode="r").R.diagonal(dim1=-2, dim2=-1)
+    diagonal = torch.geqrf(scaled)[0].diagonal(dim1=-2, dim2=-1)
     return diagonal.abs().log().sum(-1) + sizes.log().sum(-1)

@@ -31,6 +31,10 @@ MULTIPLICATIONS_PER_PASS = (21, 42)
 # Up to so many vectors the product itself and then its transpose take less time (up to a third
 # less) than the transposed product, which is column-major at once.
 FEW = 48
+# Sums of weighted matrices, in bytes, that are formed at a time where all of them take more than
+# that twice over: fresh memory of that size comes from the system, page by page, which may take
+# longer than the products.
+BLOCK = 16 * 2**20
 
 
 class Gates(NamedTuple):
@@ -80,7 +84,9 @@ class GateWeights:
         version = 0 if self.rows.is_inference() else self.rows._version
         if self._columns is None or self._columns[0] != version:
             with torch.inference_mode(False), torch.no_grad():
-                self._columns = version, self.rows.permute(2, 0, 1).contiguous()
+                # Torch transposes matrices faster than it permutes more dimensions.
+                columns = self.rows.flatten(0, 1).t().contiguous()
+                self._columns = version, columns.unflatten(1, self.rows.shape[:2])
         return Gates(self.rows[which], self._columns[1][:, which])
 
     def read_again(self) -> None:
@@ -167,12 +173,35 @@ def mix_dense(
         ``[B, H, K]``, column-major.
     """
     # Contiguous coefficients: without, the batched product is four times slower on CPUs.
-    rows = torch.bmm(coefficients.permute(2, 0, 1).contiguous(), gates.rows.transpose(0, 1))
-    if diagonal is not None:
-        rows.diagonal(dim1=0, dim2=2).add_(diagonal)
-    if tangent.shape[-1] <= FEW:
-        return torch.bmm(rows.transpose(0, 1), tangent).mT.contiguous().mT
-    return torch.bmm(tangent.mT, rows.permute(1, 2, 0)).mT
+    by_rows = coefficients.permute(2, 0, 1).contiguous()
+    height = _rows_at_a_time(by_rows, gates.rows.shape[-1])
+    blocks = []
+    for first in range(0, len(by_rows), height):
+        own = slice(first, first + height)
+        rows = torch.bmm(by_rows[own], gates.rows[:, own].transpose(0, 1))
+        if diagonal is not None:
+            rows[..., own].diagonal(dim1=0, dim2=2).add_(diagonal[:, own])
+        if tangent.shape[-1] <= FEW:
+            blocks.append(torch.bmm(rows.transpose(0, 1), tangent).mT)
+        else:
+            blocks.append(torch.bmm(tangent.mT, rows.permute(1, 2, 0)))
+    return (blocks[0].contiguous() if len(blocks) == 1 else torch.cat(blocks, dim=-1)).mT
+
+
+def _rows_at_a_time(by_rows: Tensor, width: int) -> int:
+    """Choose how many rows of all weighted sums to form at a time.
+
+    Args:
+        by_rows: Coefficients, ``[H, B, G]``.
+        width: D.
+
+    Returns:
+        H, or as many as take about `BLOCK`.
+    """
+    size, batch_size, _ = by_rows.shape
+    row = batch_size * width * by_rows.itemsize
+    on_cpu = by_rows.device.type == "cpu"
+    return max(1, BLOCK // row) if on_cpu and size * row > 2 * BLOCK else size
 
 
 def mix_matrix_free(gates: Gates, coefficients: Tensor, tangent: Tensor) -> Tensor:

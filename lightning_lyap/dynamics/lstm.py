@@ -77,18 +77,18 @@ class LSTMLayer:
         tangents of the gates' pre-activations, linear in dx and dh.
         """
         hidden, cell = state
-        gates = projected + self.weight_hh[:].applied_to(hidden)
-        at_i, at_f, at_g, at_o = gates.chunk(4, dim=-1)
-        i, f, o = torch.sigmoid(at_i), torch.sigmoid(at_f), torch.sigmoid(at_o)
+        at = (projected + self.weight_hh[:].applied_to(hidden)).unflatten(-1, (4, -1))
+        i, f, _, o = torch.sigmoid(at).unbind(1)
+        at_g = at[:, 2]
         g = torch.tanh(at_g)
         new_cell = f * cell + i * g
         squashed = torch.tanh(new_cell)
         new_hidden = self._read_out(o * squashed)
 
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
-            slope_i, slope_f = g * sigmoid_slope(at_i), cell * sigmoid_slope(at_f)
-            slopes = torch.stack([slope_i, slope_f, i * tanh_slope(at_g)], dim=1)
-            slope_o = (squashed * sigmoid_slope(at_o)).unsqueeze(1)
+            slope_i, slope_f, _, slope_o = sigmoid_slope(at).unbind(1)
+            slopes = torch.stack([g * slope_i, cell * slope_f, i * tanh_slope(at_g)], dim=1)
+            slope_o = (squashed * slope_o).unsqueeze(1)
             through_cell = o * tanh_slope(new_cell)
             if not self.full:
                 all_slopes = torch.cat([slopes * through_cell.unsqueeze(1), slope_o], dim=1)
