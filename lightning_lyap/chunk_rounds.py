@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lightning_lyap.certificate import Inspector
 from lightning_lyap.cuts import Along, Cuts
 from lightning_lyap.dynamics.base import State, num_blocks
 from lightning_lyap.estimate import TimeChunks
+from lightning_lyap.inspector import Inspector
 from lightning_lyap.orthonormal import orthonormalize
 from lightning_lyap.trajectories import Trajectories, factorize
 from lightning_lyap.upload import upload

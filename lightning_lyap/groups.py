@@ -8,9 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lightning_lyap.certificate import Inspector
 from lightning_lyap.dynamics import Dynamics
 from lightning_lyap.dynamics.base import runs_in_threads
+from lightning_lyap.inspector import Inspector
 from lightning_lyap.threads import num_shares, run_side_by_side, single_threaded
 from lightning_lyap.trajectories import Trajectories
 

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_lyap.certificate import Inspector
 from lightning_lyap.contrasts import StretchBins
 from lightning_lyap.dynamics import Dynamics
 from lightning_lyap.dynamics.base import State, num_blocks, takes_reflectors
 from lightning_lyap.householder import reflector_qr
+from lightning_lyap.inspector import Inspector
 from lightning_lyap.interval import Schedule
 from lightning_lyap.orthonormal import Cascade, Orthonormalization, orthonormalize, pays_on
 from lightning_lyap.reflectors import Basis, dense, pays_for

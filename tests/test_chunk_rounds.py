@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import chunk_rounds, cuts, lyapunov_spectrum
-from lightning_lyap.certificate import Inspector
+from lightning_lyap.inspector import Inspector
 from lightning_lyap.systems import linear_step, product_step
 from tests.chunked import F64, assert_same, both, driving, gapped
 from tests.compare import assert_near

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import groups, lyapunov_spectrum, spectrum
-from lightning_lyap.certificate import Inspector
 from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 from lightning_lyap.groups import LARGE, sensible_shares, shares
+from lightning_lyap.inspector import Inspector
 from tests.compare import assert_near
 
 SETTINGS: dict[str, dict[str, Any]] = {

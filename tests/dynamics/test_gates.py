@@ -14,9 +14,18 @@ from lightning_lyap.dynamics.gates import (
 from tests.compare import assert_near
 
 
+@pytest.mark.parametrize("block", [1, 500, gates.BLOCK])
 @pytest.mark.parametrize("num_gates", [1, 3, 4])
 @pytest.mark.parametrize(("size", "inner", "count"), [(5, 3, 1), (7, 7, 7), (2, 9, 4), (3, 60, 50)])
-def test_both_ways_are_the_weighted_sum(num_gates: int, size: int, inner: int, count: int) -> None:
+def test_both_ways_are_the_weighted_sum(
+    num_gates: int,
+    size: int,
+    inner: int,
+    count: int,
+    block: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gates, "BLOCK", block)
     weight = torch.randn(num_gates, size, inner, dtype=torch.float64)
     coefficients = torch.randn(3, num_gates, size, dtype=torch.float64)
     tangent = torch.randn(3, inner, count, dtype=torch.float64)
@@ -25,6 +34,18 @@ def test_both_ways_are_the_weighted_sum(num_gates: int, size: int, inner: int, c
         mixed = mix(GateWeights(weight.flatten(0, 1), num_gates)[:], coefficients, tangent)
         assert_near(mixed, expected, 1e-12)
         assert mixed.mT.is_contiguous()
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_a_diagonal_is_added_row_by_row(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gates, "BLOCK", 2 * 3 * 7 * 8)  # two rows of all three sequences
+    weight = torch.randn(2, 7, 7, dtype=torch.float64)
+    coefficients, diagonal = (torch.randn(3, *s, 7, dtype=torch.float64) for s in ([2], []))
+    tangent = torch.randn(3, 7, count, dtype=torch.float64)
+    expected = torch.einsum("bgh,ghd,bdk->bhk", coefficients, weight, tangent)
+    expected = expected + diagonal.unsqueeze(-1) * tangent
+    mixed = mix_dense(GateWeights(weight.flatten(0, 1), 2)[:], coefficients, tangent, diagonal)
+    assert_near(mixed, expected, 1e-12)
 
 
 def test_the_operands_are_left_alone() -> None:
