@@ -14,6 +14,7 @@ from lightning_lyap.dynamics.base import State, num_blocks
 from lightning_lyap.estimate import TimeChunks
 from lightning_lyap.inspector import Inspector
 from lightning_lyap.orthonormal import orthonormalize
+from lightning_lyap.reflectors import dense
 from lightning_lyap.trajectories import Trajectories, factorize
 from lightning_lyap.upload import upload
 
@@ -158,7 +159,7 @@ class Chunks:
             at, to = self._up(own.nonzero()[:, 0]), self._up(rows[own])
             start = self._starts[to].unflatten(1, (moves.shape[1], -1))
             end = (moves[at] @ start).flatten(1, 2)
-            end = factorize(self._like.system, end, orthonormalize).basis
+            end = dense(factorize(self._like.system, end, orthonormalize).basis)
             known = end.isfinite().all(1, keepdim=True).all(2, keepdim=True)
             self._starts[to + 1] = torch.where(known, end, self._starts[to + 1])
 

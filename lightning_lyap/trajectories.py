@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_lyap.contrasts import StretchBins
 from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State, num_blocks, takes_reflectors
+from lightning_lyap.dynamics.base import State, num_blocks, stack_rows, takes_reflectors
 from lightning_lyap.householder import reflector_qr
 from lightning_lyap.inspector import Inspector
 from lightning_lyap.interval import Schedule
@@ -168,7 +168,7 @@ class Trajectories:
         """
         basis = self.basis if moved is None else self.basis[moved]
         if self._compact and moved is None:
-            return factorize_compactly(self.system, basis)
+            return factorize(self.system, basis, reflector_qr)
         if self._cascade is None:
             return factorize(self.system, basis, orthonormalize)
         result = factorize(self.system, basis, self._cascade)
@@ -300,14 +300,14 @@ class Trajectories:
 
 
 def factorize(
-    system: Dynamics, basis: Tensor, method: Callable[[Tensor], Orthonormalization]
-) -> Orthonormalization:
+    system: Dynamics, basis: Tensor, method: Callable[[Tensor], Factorization]
+) -> Factorization:
     """Orthonormalize the basis of each block of the tangent space by itself.
 
     Args:
         system: The dynamics.
         basis: ``[B, N, k]``.
-        method: `orthonormalize` or a `Cascade`.
+        method: `orthonormalize`, a `Cascade`, or, for complete bases, `reflector_qr`.
 
     Returns:
         Q, ``[B, N, k]``; the other fields are ``[B, C]``, block after block.
@@ -315,33 +315,12 @@ def factorize(
     count = num_blocks(system)
     if count == 1:
         return method(basis)
-    batch_size, size, columns = basis.shape
-    result = method(basis.reshape(batch_size * count, size // count, columns))
-    return Orthonormalization(
-        result.basis.reshape(batch_size, size, columns),
-        *(part.reshape(batch_size, count * columns) for part in result[1:]),
-    )
-
-
-def factorize_compactly(system: Dynamics, basis: Tensor) -> CompactOrthonormalization:
-    """Orthonormalize as `factorize` does, and keep the bases as reflectors.
-
-    Args:
-        system: The dynamics.
-        basis: ``[B, N, k]``, a complete basis of each block.
-
-    Returns:
-        Fields as those of `factorize`.
-    """
-    count = num_blocks(system)
-    if count == 1:
-        return reflector_qr(basis)
-    # Block after block, so that each layer's reflectors are adjacent in memory.
-    result = reflector_qr(torch.cat(basis.mT.chunk(count, dim=2)).mT)
-    return CompactOrthonormalization(
-        result.basis.stacked(count),
-        *(torch.cat(part.chunk(count), dim=1) for part in result[1:]),
-    )
+    # Block after block, so that the columns of each are adjacent in memory.
+    result = method(torch.cat(basis.mT.chunk(count, dim=2)).mT)
+    fields = (torch.cat(part.chunk(count), dim=1) for part in result[1:])
+    if isinstance(result, CompactOrthonormalization):
+        return CompactOrthonormalization(result.basis.stacked(count), *fields)
+    return Orthonormalization(stack_rows(list(result.basis.chunk(count))), *fields)
 
 
 def _forward_only(report: Callable[[int], None], done: int) -> Callable[[int], None]:

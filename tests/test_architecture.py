@@ -87,6 +87,7 @@ SIGHT = {
         "estimate",
         "inspector",
         "orthonormal",
+        "reflectors",
         "trajectories",
         "upload",
     },

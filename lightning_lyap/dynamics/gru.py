@@ -68,19 +68,19 @@ class GRULayer:
         + diag((1 - z)(1 - n^2)) [diag(r) W_hn + diag(r (1 - r)(W_hn h + b_hn)) W_hr]``
         """
         (hidden,) = state
-        recurrent = self.weight_hh[:].applied_to(hidden) + self.bias_hh
-        input_r, input_z, input_n = projected.chunk(3, dim=-1)
-        recurrent_r, recurrent_z, recurrent_n = recurrent.chunk(3, dim=-1)
-        at_r, at_z = input_r + recurrent_r, input_z + recurrent_z
-        r, z = torch.sigmoid(at_r), torch.sigmoid(at_z)
-        at_n = input_n + r * recurrent_n
+        given = projected.unflatten(-1, (3, -1))
+        recurrent = (self.weight_hh[:].applied_to(hidden) + self.bias_hh).unflatten(-1, (3, -1))
+        at, recurrent_n = given[:, :2] + recurrent[:, :2], recurrent[:, 2]
+        r, z = torch.sigmoid(at).unbind(1)
+        at_n = given[:, 2] + r * recurrent_n
         n = torch.tanh(at_n)
         new = (1 - z) * n + z * hidden
 
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
-            slope_n = torch.sigmoid(-at_z) * tanh_slope(at_n)
-            slope_r = slope_n * recurrent_n * sigmoid_slope(at_r)
-            slope_z = (hidden - n) * sigmoid_slope(at_z)
+            through_r, through_z = sigmoid_slope(at).unbind(1)
+            slope_n = torch.sigmoid(-at[:, 1]) * tanh_slope(at_n)
+            slope_r = slope_n * recurrent_n * through_r
+            slope_z = (hidden - n) * through_z
             slopes = torch.stack([slope_r, slope_z, slope_n * r], dim=1)
             d_new = mix_gates(self.weight_hh[:], slopes, d_state, diagonal=z)
             if d_input is not None:
