@@ -14,6 +14,11 @@ from lightning_lyap.__main__ import COMMANDS
 from tests.test_train import composed
 
 ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+EVERY_PAGE = [*PAGES, *sorted(DOCS.glob("*/*.md")), ROOT / "README.md"]
+modes: Any = import_module("docs.generate_modes")
+ROWS = [(group["group"], row) for group in modes.read_groups() for row in group["rows"]]
 PROGRAMS = ("python train.py", "python -m lightning_lyap")
 
 

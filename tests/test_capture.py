@@ -12,10 +12,9 @@ from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.capture import InputRecorder
 from lightning_lyap.finding import find_recurrent_modules
 from lightning_lyap.recordings import CallRecording, DrivingSequences
-from tests.cells import INPUT_SIZE, build, random_state
+from tests.cells import F64, INPUT_SIZE, build, random_state, sequences
 from tests.compare import assert_near
 
-F64 = torch.float64
 KINDS = ("tanh", "gru", "lstm")
 
 
@@ -24,10 +23,6 @@ class Holder(nn.Module):
         super().__init__()
         for name, module in modules.items():
             setattr(self, name, module)
-
-
-def sequences(batch: int, steps: int) -> Tensor:
-    return torch.randn(batch, steps, INPUT_SIZE, dtype=F64)
 
 
 def record(

@@ -9,14 +9,8 @@ from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.contrasts import NUM_SCALES
 from lightning_lyap.estimate import MeanSpectrum, SpectrumSums
 from lightning_lyap.uncertainty import t_quantile
-from tests.cells import INPUT_SIZE, build
+from tests.cells import F64, build, sequences
 from tests.compare import assert_near
-
-F64 = torch.float64
-
-
-def sequences(batch: int, steps: int) -> torch.Tensor:
-    return torch.randn(batch, steps, INPUT_SIZE, dtype=F64)
 
 
 def sums_of(exponents: torch.Tensor, unresolved: list[int] | None = None) -> SpectrumSums:

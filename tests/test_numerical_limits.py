@@ -5,19 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
 from lightning_lyap.dynamics import StateChoice
 from lightning_lyap.systems import linear_relu_network, linear_step, product_step
-from tests.cells import INPUT_SIZE, build
+from tests.cells import F64, INPUT_SIZE, build, sequences
 from tests.compare import assert_near
-
-F64 = torch.float64
-
-
-def sequences(batch: int, steps: int) -> Tensor:
-    return torch.randn(batch, steps, INPUT_SIZE, dtype=F64)
 
 
 def linear(matrix: list[list[float]], steps: int, every: int = 1) -> SpectrumEstimate:

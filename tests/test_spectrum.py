@@ -9,15 +9,10 @@ from torch import Tensor
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
 from lightning_lyap.systems import linear_step, product_step
-from tests.cells import INPUT_SIZE, ONE_OF_EACH, Case, build, flatten_state, random_state
+from tests.cells import F64, ONE_OF_EACH, Case, build, flatten_state, random_state, sequences
 from tests.compare import assert_near
 
-F64 = torch.float64
 SMOOTH = [c for c in ONE_OF_EACH if c.kind in ("tanh", "gru", "lstm")]
-
-
-def sequences(batch: int, steps: int) -> Tensor:
-    return torch.randn(batch, steps, INPUT_SIZE, dtype=F64)
 
 
 def by_column(estimate: SpectrumEstimate) -> Tensor:

@@ -21,14 +21,12 @@ from lightning_lyap.losses import read_losses
 from lightning_lyap.modules import CharRNN, MocapRNN
 from lightning_lyap.tables import read_table
 from tests.test_hyperparameters import hparams_table
-from tests.training import ROOT, SMALL, train, train_here
+from tests.training import ROOT, SMALL, leave_rhyme, train, train_here
 
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
-    path = tmp_path / "rhyme.txt"
-    path.write_text("the cat sat on the mat and said (that) 'that is that'.\n" * 60)
-    return path
+    return leave_rhyme(tmp_path)
 
 
 def composed(*overrides: str) -> DictConfig:

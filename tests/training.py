@@ -30,6 +30,13 @@ SMALL = [
 ]
 
 
+def leave_rhyme(folder: Path) -> Path:
+    """Leave a text to train on in a folder."""
+    path = folder / "rhyme.txt"
+    path.write_text("the cat sat on the mat and said (that) 'that is that'.\n" * 60)
+    return path
+
+
 def environment(folder: Path) -> dict[str, str]:
     own = {"OMP_NUM_THREADS": "1", "LYAP_CACHE_DIR": str(folder / "cache")}
     return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | own

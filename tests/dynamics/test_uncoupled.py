@@ -7,33 +7,28 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
-from lightning_lyap import lyapunov_spectrum, register_recurrence
+from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import (
     UncoupledLayers,
     as_dynamics,
     check_layers,
     from_torch_module,
     uncouple,
-    unregister_recurrence,
 )
 from tests.cells import (
     CASES,
-    INPUT_SIZE,
+    F64,
     ONE_OF_EACH,
     Case,
     active_tensors,
     build,
     layer_of,
     random_state,
+    sequences,
     step_of,
 )
 from tests.compare import assert_near
-
-F64 = torch.float64
-
-
-def sequences(batch: int, steps: int) -> Tensor:
-    return torch.randn(batch, steps, INPUT_SIZE, dtype=F64)
+from tests.registering import registered
 
 
 def own_jacobian(case: Case, module: nn.RNNBase, x: Tensor, state: Any, layer: int) -> Tensor:
@@ -197,12 +192,11 @@ def test_registered_modules_have_no_known_layers() -> None:
         def forward(self, x: Tensor, h: Tensor) -> Tensor:
             return 0.5 * h + x
 
-    register_recurrence(Leaky, initial_state=lambda cell, batch_size: torch.zeros(batch_size, 2))
-    try:
-        with pytest.raises(ValueError, match=r"Expected a torch\.nn\.RNN, GRU or LSTM with"):
-            lyapunov_spectrum(Leaky(), torch.ones(3, 5, 2), layers="union")
-    finally:
-        unregister_recurrence(Leaky)
+    with (
+        registered(Leaky, initial_state=lambda cell, batch_size: torch.zeros(batch_size, 2)),
+        pytest.raises(ValueError, match=r"Expected a torch\.nn\.RNN, GRU or LSTM with"),
+    ):
+        lyapunov_spectrum(Leaky(), torch.ones(3, 5, 2), layers="union")
 
 
 def test_other_words_are_refused() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lightning_lyap import SpectrumHistory
+from tests.training import ROOT, leave_rhyme
 
-ROOT = Path(__file__).resolve().parents[2]
 WORDS = [
     "task=charrnn",
     "task.hidden_size=8",
@@ -29,9 +29,13 @@ WORDS = [
 )
 def test_a_sweep_leaves_a_record_of_each_run(tmp_path: Path, logger: str, left: str) -> None:
     pytest.importorskip(logger)
-    text = tmp_path / "rhyme.txt"
-    text.write_text("the cat sat on the mat and said (that) 'that is that'.\n" * 60)
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *WORDS, f"task.text={text}"]
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "-m",
+        *WORDS,
+        f"task.text={leave_rhyme(tmp_path)}",
+    ]
     done = subprocess.run(
         [*command, "init_p=0.1,0.2", f"logger={logger}"],
         cwd=tmp_path,
