@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_lyap.certificate import Check
 from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import Certifiable, State, num_blocks
+from lightning_lyap.dynamics.base import Certifiable, State, advance, num_blocks
 from lightning_lyap.orthonormal import random_orthonormal_basis
 from lightning_lyap.reflectors import Basis, Reflectors
 from lightning_lyap.rounding import Factorization
@@ -185,7 +185,7 @@ class Inspector:
         ]
         vector = upload(torch.cat(vectors), system.device)
         expected = system.derivative(drive, state, vector[..., 0]).double()
-        got = system.step(drive, state)[1](vector)[..., 0].double()
+        got = advance(system, drive, state, vector)[1][..., 0].double()
         residual = (got - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1)
         self._keep("tangent_map", residual, RESIDUALS[dtype])
 

@@ -8,7 +8,13 @@ from torch import Tensor
 
 from lightning_lyap.contrasts import StretchBins
 from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State, num_blocks, stack_rows, takes_reflectors
+from lightning_lyap.dynamics.base import (
+    State,
+    advance,
+    num_blocks,
+    stack_rows,
+    takes_reflectors,
+)
 from lightning_lyap.householder import reflector_qr
 from lightning_lyap.inspector import Inspector
 from lightning_lyap.interval import Schedule
@@ -212,33 +218,26 @@ class Trajectories:
             drive: ``[B, ...]``.
             running: Indices of the running sequences, or None for all.
         """
-        tangent = self._advance_state(drive, running)
         if running is None:
-            self._basis = tangent(self._basis)
+            self.state, self._basis = advance(self.system, drive, self.state, self._basis)
             return
-        basis = self.basis
-        self._basis = basis.index_copy(0, running, tangent(basis[running]))
+        basis, part = self.basis, tuple(tensor[running] for tensor in self.state)
+        part, moved = advance(self.system, drive[running], part, basis[running])
+        self.state = _replaced(self.state, running, part)
+        self._basis = basis.index_copy(0, running, moved)
 
-    def _advance_state(self, drive: Tensor, running: Tensor | None) -> Any:
-        """Advance the states of the running sequences by one step.
+    def _advance_state(self, drive: Tensor, running: Tensor | None) -> None:
+        """Advance the states of the running sequences alone by one step.
 
         Args:
             drive: ``[B, ...]``.
             running: Indices of the running sequences, or None for all.
-
-        Returns:
-            The tangent map of the step, for bases of the running sequences.
         """
-        tangent: Any
         if running is None:
-            self.state, tangent = self.system.step(drive, self.state)
-            return tangent
+            self.state = self.system.step(drive, self.state)[0]
+            return
         part = tuple(tensor[running] for tensor in self.state)
-        part, tangent = self.system.step(drive[running], part)
-        self.state = tuple(
-            whole.index_copy(0, running, new) for whole, new in zip(self.state, part, strict=True)
-        )
-        return tangent
+        self.state = _replaced(self.state, running, self.system.step(drive[running], part)[0])
 
     def _close_block(
         self, start: tuple[State, Basis], drive: Tensor, stop: int, result: Factorization
@@ -297,6 +296,20 @@ class Trajectories:
         self.bins.add(log_stretch, self.block_ends[-1])
         if self._keep:
             self.stretches.append(log_stretch)
+
+
+def _replaced(state: State, rows: Tensor, part: State) -> State:
+    """Replace some rows of a state.
+
+    Args:
+        state: Tensors ``[B, ...]``.
+        rows: ``[b]``.
+        part: What to put there, ``[b, ...]`` each.
+
+    Returns:
+        Tensors ``[B, ...]``.
+    """
+    return tuple(old.index_copy(0, rows, new) for old, new in zip(state, part, strict=True))
 
 
 def factorize(

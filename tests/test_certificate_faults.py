@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import LayerChoice, UncoupledLayers
 from lightning_lyap.dynamics.base import LayerTangent, stack_rows
+from lightning_lyap.dynamics.gates import Gates
 from lightning_lyap.dynamics.gru import GRULayer
 from lightning_lyap.dynamics.lstm import LSTMLayer
 from lightning_lyap.dynamics.rnn import RNNLayer
@@ -20,12 +21,25 @@ from tests.cells import F64, KINDS, LAYERS, build, random_state, sequences
 from tests.exposing import expose, names
 
 
+def plant_map(
+    patch: pytest.MonkeyPatch, owner: type[Any], step: Callable[[Any, Tensor, Any], Any]
+) -> None:
+    """Let a system take steps of another kind, of its state alone or with a basis at once."""
+
+    def step_with_basis(system: Any, drive: Tensor, state: Any, basis: Tensor) -> Any:
+        new, push = step(system, drive, state)
+        return new, push(basis)
+
+    patch.setattr(owner, "step", step)
+    patch.setattr(owner, "step_with_basis", step_with_basis)
+
+
 def plant_step(patch: pytest.MonkeyPatch, kind: type[Any], faulty: Callable[[Any], Any]) -> None:
     """Let a layer take its state from its own step, its tangent map from a faulty layer's."""
     step = kind.step
 
-    def planted(layer: Any, projected: Tensor, state: Any) -> Any:
-        return step(layer, projected, state)[0], step(faulty(layer), projected, state)[1]
+    def planted(layer: Any, projected: Tensor, state: Any, moving: Any = None) -> Any:
+        return step(layer, projected, state)[0], step(faulty(layer), projected, state, moving)[1]
 
     patch.setattr(kind, "step", planted)
 
@@ -36,8 +50,8 @@ def plant_tangent(
     """Change the tangent map of a layer, given (layer, projected, state, right map)."""
     step = kind.step
 
-    def planted(layer: Any, projected: Tensor, state: Any) -> Any:
-        new, tangent = step(layer, projected, state)
+    def planted(layer: Any, projected: Tensor, state: Any, moving: Any = None) -> Any:
+        new, tangent = step(layer, projected, state, moving)
         return new, change(layer, projected, state, tangent)
 
     patch.setattr(kind, "step", planted)
@@ -77,7 +91,7 @@ class TestPlantedInTheTangentMap:
                 [m.mT @ b for m, b in zip(maps, basis.chunk(blocks, dim=1), strict=True)]
             )
 
-        monkeypatch.setattr(owner, "step", planted)
+        plant_map(monkeypatch, owner, planted)
         self.found(kind, dtype, layers, state=state)
 
     @pytest.mark.parametrize(
@@ -111,7 +125,14 @@ class TestPlantedInTheTangentMap:
 
             return swapped
 
+        along = Gates.applied_along
+
+        def swapped_along(gates: Gates, states: Tensor, tangent: Any) -> Any:
+            recurrent, products = along(gates, states, tangent)
+            return recurrent, None if products is None else products[:, :, order]
+
         plant_tangent(monkeypatch, layer, change)
+        monkeypatch.setattr(Gates, "applied_along", swapped_along)
         self.found(kind, dtype, layers)
 
     def test_no_diagonal_of_the_update_gate(
@@ -147,8 +168,8 @@ class TestPlantedInTheTangentMap:
         """``o (1 - tanh^2 c)`` in place of c': with the new state's slope hidden from the map."""
         step, slope = LSTMLayer.step, torch.tanh
 
-        def planted(own: Any, projected: Tensor, given: Any) -> Any:
-            new, tangent = step(own, projected, given)
+        def planted(own: Any, projected: Tensor, given: Any, moving: Any = None) -> Any:
+            new, tangent = step(own, projected, given, moving)
 
             def wrong(*tangents: Any) -> Tensor:
                 with pytest.MonkeyPatch.context() as patch:
@@ -185,7 +206,7 @@ def test_planted_a_dropped_block_between_layers(
             [own(None, part) for own, part in zip(tangents, basis.split(sizes, 1), strict=True)]
         )
 
-    monkeypatch.setattr(StackedRecurrence, "step", planted)
+    plant_map(monkeypatch, StackedRecurrence, planted)
     estimate = expose(build(kind, num_layers=2), sequences(2, 6), "tangent_map", state=state)
     assert names(estimate) == {"tangent_map"}
 

@@ -11,8 +11,10 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
+from lightning_lyap.reflectors import Basis
+
 State: TypeAlias = tuple[Tensor, ...]
-TangentMap: TypeAlias = Callable[[Tensor], Tensor]
+TangentMap: TypeAlias = Callable[[Any], Tensor]
 LayerTangent: TypeAlias = Callable[[Tensor | None, Any], Tensor]
 DTYPES = (torch.float32, torch.float64)
 
@@ -146,6 +148,29 @@ def takes_reflectors(system: Dynamics) -> bool:
     return bool(getattr(system, "takes_reflectors", False))
 
 
+def advance(system: Dynamics, drive: Tensor, state: State, basis: Basis) -> tuple[State, Tensor]:
+    """Advance a state and its tangent vectors by one step.
+
+    Dynamics that can do so in less time than `Dynamics.step` and its map have a method
+    ``step_with_basis``.
+
+    Args:
+        system: The dynamics.
+        drive: As for `Dynamics.step`.
+        state: Tensors ``[B, ...]``.
+        basis: ``[B, N, K]``.
+
+    Returns:
+        The new state, and ``J Q``, ``[B, N, K]``.
+    """
+    at_once: Any = getattr(system, "step_with_basis", None)
+    if at_once is not None:
+        moved: tuple[State, Tensor] = at_once(drive, state, basis)
+        return moved
+    new_state, push = system.step(drive, state)
+    return new_state, push(basis)
+
+
 def runs_in_threads(system: Dynamics) -> bool:
     """Tell whether several threads may take steps of a system at the same time.
 
@@ -210,12 +235,17 @@ class Layer(Protocol):
         """
         ...
 
-    def step(self, projected: Tensor, state: State) -> tuple[State, LayerTangent]:
+    def step(
+        self, projected: Tensor, state: State, moving: Basis | None = None
+    ) -> tuple[State, LayerTangent]:
         """Advance the layer by one step and linearize the step.
 
         Args:
             projected: Pre-activations from the input, ``[B, G * H]``.
             state: The layer's own state, tensors ``[B, H]``.
+            moving: The tangents of the state that the map will be applied to, ``[B, N, K]``, where
+                they are known: few of them are multiplied with the weights along with the state.
+                The map then takes these alone.
 
         Returns:
             The new state, and the map from the tangents of the input, ``[B, I, K]`` (None where

@@ -62,6 +62,29 @@ class Gates(NamedTuple):
         """
         return vectors @ self.columns.flatten(1)
 
+    def applied_along(self, states: Tensor, tangent: Basis | None) -> tuple[Tensor, Tensor | None]:
+        """Multiply states and, where these are few, tangent vectors at once: weights are read once.
+
+        Args:
+            states: ``[B, D]``.
+            tangent: Tangent vectors, ``[B, D or more, K]``, those of the states first; or None.
+
+        Returns:
+            Products of the states, ``[B, G * H]``, and those of the tangent vectors,
+            ``[B, K, G, H]``; None if these are better had in another way, by `mix_gates`.
+        """
+        num_gates, size, inputs = self.rows.shape
+        if not isinstance(tangent, Tensor) or not self._pays_along(tangent.shape[-1]):
+            return self.applied_to(states), None
+        both = torch.cat([states.unsqueeze(1), tangent[:, :inputs].mT], dim=1)
+        products = self.applied_to(both).unflatten(-1, (num_gates, size))
+        return products[:, 0].flatten(1), products[:, 1:]
+
+    def _pays_along(self, num_vectors: int) -> bool:
+        """Tell whether K tangent vectors are few enough to be multiplied along with states."""
+        num_gates, size, _ = self.rows.shape
+        return num_vectors <= FEW and not prefers_dense(num_gates, size, num_vectors)
+
 
 class GateWeights:
     """A recurrent module's weight, shared with it, and the gates' matrices that make it up.
@@ -113,7 +136,11 @@ def prefers_dense(num_gates: int, size: int, num_vectors: int) -> bool:
 
 
 def mix_gates(
-    gates: Gates, coefficients: Tensor, tangent: Basis, diagonal: Tensor | None = None
+    gates: Gates,
+    coefficients: Tensor,
+    tangent: Basis,
+    diagonal: Tensor | None = None,
+    products: Tensor | None = None,
 ) -> Tensor:
     """Apply ``sum_g diag(c_g) W_g + diag(d)`` to tangent vectors, the cheapest way.
 
@@ -122,6 +149,7 @@ def mix_gates(
         coefficients: The gates' coefficients, ``[B, G, H]``.
         tangent: Tangent vectors, ``[B, D, K]``.
         diagonal: The diagonal d, ``[B, H]``, with ``H = D``; None for none.
+        products: ``W_g Q`` if they are known, ``[B, K, G, H]``; see `Gates.applied_along`.
 
     Returns:
         ``[B, H, K]``, column-major.
@@ -129,9 +157,12 @@ def mix_gates(
     if isinstance(tangent, Reflectors):
         return tangent.applied_to(mixed_columns(gates, coefficients, diagonal))
     num_gates, size, _ = gates.rows.shape
-    if prefers_dense(num_gates, size, tangent.shape[-1]):
+    if products is not None:
+        mixed = mix_products(products, coefficients)
+    elif prefers_dense(num_gates, size, tangent.shape[-1]):
         return mix_dense(gates, coefficients, tangent, diagonal)
-    mixed = mix_matrix_free(gates, coefficients, tangent)
+    else:
+        mixed = mix_matrix_free(gates, coefficients, tangent)
     return mixed if diagonal is None else mixed + diagonal.unsqueeze(-1) * tangent
 
 
@@ -218,8 +249,20 @@ def mix_matrix_free(gates: Gates, coefficients: Tensor, tangent: Tensor) -> Tens
     num_gates, size, inputs = gates.rows.shape
     # One product for all sequences: batched, each of them would read all weights.
     products = gates.applied_to(tangent.mT.reshape(-1, inputs))
-    products = products.view(len(tangent), -1, num_gates, size)
+    return mix_products(products.view(len(tangent), -1, num_gates, size), coefficients)
+
+
+def mix_products(products: Tensor, coefficients: Tensor) -> Tensor:
+    """Weigh and add products with each gate's matrix.
+
+    Args:
+        products: ``W_g Q``, ``[B, K, G, H]``.
+        coefficients: ``[B, G, H]``.
+
+    Returns:
+        ``[B, H, K]``, column-major.
+    """
     mixed = products[:, :, 0] * coefficients[:, None, 0]
-    for gate in range(1, num_gates):
+    for gate in range(1, products.shape[2]):
         mixed.addcmul_(products[:, :, gate], coefficients[:, None, gate])
     return mixed.mT

@@ -9,6 +9,7 @@ from lightning_lyap.dynamics.base import LayerTangent, State
 from lightning_lyap.dynamics.determinant import log_abs_det
 from lightning_lyap.dynamics.gates import GateWeights, mix_gates
 from lightning_lyap.dynamics.slopes import sigmoid_slope, tanh_slope
+from lightning_lyap.reflectors import Basis
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,9 @@ class GRULayer:
         """Compute ``W_ih x + b_ih`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
         return self.weight_ih[:].applied_to(inputs) + self.bias_ih
 
-    def step(self, projected: Tensor, state: State) -> tuple[State, LayerTangent]:
+    def step(
+        self, projected: Tensor, state: State, moving: Basis | None = None
+    ) -> tuple[State, LayerTangent]:
         """Advance and linearize; see `Layer.step` and the table of tangent maps.
 
         ``J = diag(z) + diag((h - n) z (1 - z)) W_hz
@@ -69,7 +72,8 @@ class GRULayer:
         """
         (hidden,) = state
         given = projected.unflatten(-1, (3, -1))
-        recurrent = (self.weight_hh[:].applied_to(hidden) + self.bias_hh).unflatten(-1, (3, -1))
+        recurrent, products = self.weight_hh[:].applied_along(hidden, moving)
+        recurrent = (recurrent + self.bias_hh).unflatten(-1, (3, -1))
         at, recurrent_n = given[:, :2] + recurrent[:, :2], recurrent[:, 2]
         r, z = torch.sigmoid(at).unbind(1)
         at_n = given[:, 2] + r * recurrent_n
@@ -82,7 +86,7 @@ class GRULayer:
             slope_r = slope_n * recurrent_n * through_r
             slope_z = (hidden - n) * through_z
             slopes = torch.stack([slope_r, slope_z, slope_n * r], dim=1)
-            d_new = mix_gates(self.weight_hh[:], slopes, d_state, diagonal=z)
+            d_new = mix_gates(self.weight_hh[:], slopes, d_state, z, products)
             if d_input is not None:
                 slopes = torch.stack([slope_r, slope_z, slope_n], dim=1)
                 d_new = d_new + mix_gates(self.weight_ih[:], slopes, d_input)

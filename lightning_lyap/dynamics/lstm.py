@@ -14,6 +14,7 @@ from lightning_lyap.dynamics.base import LayerTangent, State, stack_rows
 from lightning_lyap.dynamics.determinant import log_abs_det
 from lightning_lyap.dynamics.gates import GateWeights, mix_gates
 from lightning_lyap.dynamics.slopes import sigmoid_slope, tanh_slope
+from lightning_lyap.reflectors import Basis
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,9 @@ class LSTMLayer:
         """Compute ``W_ih x + b`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
         return self.weight_ih[:].applied_to(inputs) + self.bias
 
-    def step(self, projected: Tensor, state: State) -> tuple[State, LayerTangent]:
+    def step(
+        self, projected: Tensor, state: State, moving: Basis | None = None
+    ) -> tuple[State, LayerTangent]:
         """Advance and linearize; see `Layer.step`.
 
         ``dc' = f dc + c f(1-f) df + g i(1-i) di + i (1-g^2) dg`` and
@@ -77,7 +80,8 @@ class LSTMLayer:
         tangents of the gates' pre-activations, linear in dx and dh.
         """
         hidden, cell = state
-        at = (projected + self.weight_hh[:].applied_to(hidden)).unflatten(-1, (4, -1))
+        recurrent, products = self.weight_hh[:].applied_along(hidden, moving)
+        at = (projected + recurrent).unflatten(-1, (4, -1))
         i, f, _, o = torch.sigmoid(at).unbind(1)
         at_g = at[:, 2]
         g = torch.tanh(at_g)
@@ -92,11 +96,12 @@ class LSTMLayer:
             through_cell = o * tanh_slope(new_cell)
             if not self.full:
                 all_slopes = torch.cat([slopes * through_cell.unsqueeze(1), slope_o], dim=1)
-                return self._read_out_tangent(self._gates(slice(4), all_slopes, d_input, d_state))
+                d_memory = self._gates(slice(4), all_slopes, d_input, d_state, products)
+                return self._read_out_tangent(d_memory)
             d_hidden, d_cell = d_state.split(self.state_sizes, dim=-2)
-            d_new_cell = self._gates(slice(3), slopes, d_input, d_hidden)
+            d_new_cell = self._gates(slice(3), slopes, d_input, d_hidden, products)
             d_new_cell = d_new_cell + f.unsqueeze(-1) * d_cell
-            d_memory = self._gates(slice(3, 4), slope_o, d_input, d_hidden)
+            d_memory = self._gates(slice(3, 4), slope_o, d_input, d_hidden, products)
             d_memory = d_memory + through_cell.unsqueeze(-1) * d_new_cell
             return stack_rows([self._read_out_tangent(d_memory), d_new_cell])
 
@@ -133,7 +138,12 @@ class LSTMLayer:
         return log_abs_det(block) + forget
 
     def _gates(
-        self, which: slice, slopes: Tensor, d_input: Tensor | None, d_hidden: Tensor
+        self,
+        which: slice,
+        slopes: Tensor,
+        d_input: Tensor | None,
+        d_hidden: Tensor,
+        products: Tensor | None,
     ) -> Tensor:
         """Add the tangents of some gates' pre-activations, weighted by their slopes.
 
@@ -142,11 +152,13 @@ class LSTMLayer:
             slopes: Their coefficients, ``[B, G, H]``.
             d_input: Tangents of the input, ``[B, I, K]``, or None.
             d_hidden: Tangents of the hidden state, ``[B, P, K]``.
+            products: Those with the recurrent weights, ``[B, K, 4, H]``, if they are known.
 
         Returns:
             ``[B, H, K]``.
         """
-        mixed = mix_gates(self.weight_hh[which], slopes, d_hidden)
+        known = None if products is None else products[:, :, which]
+        mixed = mix_gates(self.weight_hh[which], slopes, d_hidden, products=known)
         if d_input is not None:
             mixed = mixed + mix_gates(self.weight_ih[which], slopes, d_input)
         return mixed

@@ -9,6 +9,7 @@ from lightning_lyap.dynamics.base import LayerTangent, State
 from lightning_lyap.dynamics.determinant import log_abs_det
 from lightning_lyap.dynamics.gates import GateWeights, mix_gates
 from lightning_lyap.dynamics.slopes import tanh_slope
+from lightning_lyap.reflectors import Basis
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,17 +60,20 @@ class RNNLayer:
         """Compute ``W_ih x + b`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
         return self.weight_ih[:].applied_to(inputs) + self.bias
 
-    def step(self, projected: Tensor, state: State) -> tuple[State, LayerTangent]:
+    def step(
+        self, projected: Tensor, state: State, moving: Basis | None = None
+    ) -> tuple[State, LayerTangent]:
         """Advance and linearize: ``J = diag(phi') W_hh``; see `Layer.step`."""
         (hidden,) = state
-        activation = projected + self.weight_hh[:].applied_to(hidden)
+        recurrent, products = self.weight_hh[:].applied_along(hidden, moving)
+        activation = projected + recurrent
         tanh = self.nonlinearity == "tanh"
         new = torch.tanh(activation) if tanh else torch.relu(activation)
 
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
             slope = tanh_slope(activation) if tanh else (new > 0).to(new.dtype)
             slope = slope.unsqueeze(1)
-            d_new = mix_gates(self.weight_hh[:], slope, d_state)
+            d_new = mix_gates(self.weight_hh[:], slope, d_state, products=products)
             if d_input is not None:
                 d_new = d_new + mix_gates(self.weight_ih[:], slope, d_input)
             return d_new

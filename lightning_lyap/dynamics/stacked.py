@@ -1,6 +1,7 @@
 """Layers on top of each other: one dynamical system with a block lower-triangular Jacobian."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,26 +100,46 @@ class StackedRecurrence:
     def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
         """Advance all layers by one step and linearize the step; see `Dynamics.step`."""
         new_state, tangents = self.step_layers(drive, state)
+        return new_state, lambda basis: self._push(tangents, self._parts(basis))
 
-        def push(basis: Basis) -> Tensor:
-            if isinstance(basis, Reflectors):
-                return tangents[0](None, basis)
-            blocks: list[Tensor] = []
-            d_input: Tensor | None = None
-            parts = basis.split([layer.tangent_size for layer in self.layers], dim=-2)
-            for layer, tangent, part in zip(self.layers, tangents, parts, strict=True):
-                blocks.append(tangent(d_input, part))
-                d_input = blocks[-1][..., : layer.output_size, :]
-            return stack_rows(blocks)
+    def step_with_basis(self, drive: Tensor, state: State, basis: Basis) -> tuple[State, Tensor]:
+        """Advance all layers and their tangent vectors at once; see `advance`."""
+        parts = self._parts(basis)
+        new_state, tangents = self.step_layers(drive, state, parts)
+        return new_state, self._push(tangents, parts)
 
-        return new_state, push
+    def _parts(self, basis: Basis) -> Sequence[Basis]:
+        """Take a basis, ``[B, N, K]``, apart by layers; reflectors are those of a single one."""
+        if isinstance(basis, Reflectors):
+            return [basis]
+        return basis.split([layer.tangent_size for layer in self.layers], dim=-2)
 
-    def step_layers(self, drive: Tensor, state: State) -> tuple[State, list[LayerTangent]]:
+    def _push(self, tangents: Sequence[LayerTangent], parts: Sequence[Basis]) -> Tensor:
+        """Apply the layers' tangent maps, each to its part and the output of the one below.
+
+        Args:
+            tangents: Of each layer.
+            parts: Tangent vectors of each layer, ``[B, N_k, K]``.
+
+        Returns:
+            ``[B, N, K]``.
+        """
+        blocks: list[Tensor] = []
+        d_input: Tensor | None = None
+        for layer, tangent, part in zip(self.layers, tangents, parts, strict=True):
+            blocks.append(tangent(d_input, part))
+            d_input = blocks[-1][..., : layer.output_size, :]
+        return stack_rows(blocks)
+
+    def step_layers(
+        self, drive: Tensor, state: State, moving: Sequence[Basis] | None = None
+    ) -> tuple[State, list[LayerTangent]]:
         """Advance all layers by one step and linearize each by itself.
 
         Args:
             drive: As for `step`.
             state: Each layer's tensors in turn.
+            moving: Tangent vectors of each layer that its map will be applied to, if known.
 
         Returns:
             The new state, and the tangent map of each layer; see `Layer.step`.
@@ -128,7 +149,8 @@ class StackedRecurrence:
         tangents: list[LayerTangent] = []
         for k, layer in enumerate(self.layers):
             projected = drive if k == 0 else layer.project(new_state[-arity])
-            layer_state, tangent = layer.step(projected, state[k * arity : (k + 1) * arity])
+            own = None if moving is None else moving[k]
+            layer_state, tangent = layer.step(projected, state[k * arity : (k + 1) * arity], own)
             new_state.extend(layer_state)
             tangents.append(tangent)
         return tuple(new_state), tangents

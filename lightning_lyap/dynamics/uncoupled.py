@@ -1,12 +1,13 @@
 """The layers of a stack, each as a system of its own, driven from below."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from lightning_lyap.dynamics.base import Dynamics, State, TangentMap, stack_rows
+from lightning_lyap.dynamics.base import Dynamics, LayerTangent, State, TangentMap, stack_rows
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 from lightning_lyap.reflectors import Basis
 
@@ -77,12 +78,13 @@ class UncoupledLayers:
     def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
         """Advance the stack; the tangent map takes the layers' bases ``[B, N, k]``, stacked."""
         new_state, tangents = self.stack.step_layers(drive, state)
+        return new_state, lambda basis: _push(tangents, basis.chunk(self.num_blocks, dim=-2))
 
-        def push(basis: Basis) -> Tensor:
-            parts = basis.chunk(self.num_blocks, dim=-2)
-            return stack_rows([own(None, part) for own, part in zip(tangents, parts, strict=True)])
-
-        return new_state, push
+    def step_with_basis(self, drive: Tensor, state: State, basis: Basis) -> tuple[State, Tensor]:
+        """Advance the stack and its layers' tangent vectors at once; see `advance`."""
+        parts = basis.chunk(self.num_blocks, dim=-2)
+        new_state, tangents = self.stack.step_layers(drive, state, parts)
+        return new_state, _push(tangents, parts)
 
     def derivative(self, drive: Tensor, state: State, vector: Tensor) -> Tensor:
         """Differentiate each layer's step by its own state alone; see `Certifiable`."""
@@ -98,6 +100,19 @@ class UncoupledLayers:
     def log_abs_det(self, drive: Tensor, state: State) -> Tensor:
         """Add those of the layers; see `Certifiable`."""
         return self.stack.log_abs_det(drive, state)
+
+
+def _push(tangents: Sequence[LayerTangent], parts: Sequence[Basis]) -> Tensor:
+    """Apply the layers' tangent maps, each to its own part alone.
+
+    Args:
+        tangents: Of each layer.
+        parts: Tangent vectors of each layer, ``[B, N / L, K]``.
+
+    Returns:
+        ``[B, N, K]``.
+    """
+    return stack_rows([own(None, part) for own, part in zip(tangents, parts, strict=True)])
 
 
 def check_layers(layers: str) -> None:
