@@ -1,6 +1,5 @@
 """The callback: when to measure, what to measure on, and what to log."""
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +10,10 @@ from torch import nn
 
 from lightning_lyap.checks import check_count, check_flag, check_name
 from lightning_lyap.compiled import eagerly
-from lightning_lyap.driving import BrokenSource, SequenceSource
+from lightning_lyap.driving import SequenceSource, open_source
 from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.estimate import SpectrumEstimate
-from lightning_lyap.failures import OnError, describe, release
+from lightning_lyap.failures import OnError, describe
 from lightning_lyap.finding import read_names, split_recurrent_modules
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.history import SpectrumHistory
@@ -340,20 +339,13 @@ class LyapunovSpectrumCallback(Callback):
                 the DataModule raises.
         """
         if self._source is None:
-            settings, of_the_user = self.settings, sys.exc_info()[1]
+            settings = self.settings
             self._found, self._unsupported = split_recurrent_modules(pl_module, self.modules)
             self._reporter.refuse(self._unsupported)
             check_modules(self._found, settings)
-            try:
-                self._source = SequenceSource(
-                    trainer, self._found, settings.num_sequences, settings.window
-                )
-            except Exception as error:
-                # A ValueError says that the settings ask for more than there is.
-                if self.on_error == "raise" or isinstance(error, ValueError):
-                    raise
-                self._source = BrokenSource(describe(error, "asking the DataModule"))
-                release(error, of_the_user)
+            self._source = open_source(
+                trainer, self._found, settings.num_sequences, settings.window, self.on_error
+            )
             self._reporter.open(trainer)
         return self._source
 
