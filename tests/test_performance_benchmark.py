@@ -19,6 +19,7 @@ from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.dynamics.gates import prefers_dense
 from lightning_lyap.orthonormal import random_orthonormal_basis
 from performance import crossover, fit, laws, leading, over_time, overhead, parallel, peaks, union
+from performance.clocks import Clocked
 from performance.networks import characters, network
 from performance.peak import Task
 from performance.table import Bar, Result, Row
@@ -301,7 +302,7 @@ class TestTheCallback:
     def test_the_clock_outside_sees_all_of_the_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = FakeClock()
         monkeypatch.setattr("time.perf_counter", clock)
-        ours = fit.Clocked()
+        ours = Clocked()
         ours._since = 0.0
         trainer: Any = type("T", (), {"sanity_checking": False})()
         hook, last = (
