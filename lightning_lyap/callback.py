@@ -1,40 +1,22 @@
 """The callback: when to measure, what to measure on, and what to log."""
 
-import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import nn
 
 from lightning_lyap.checks import check_count, check_flag, check_name
-from lightning_lyap.compiled import eagerly
-from lightning_lyap.driving import BrokenSource, SequenceSource
 from lightning_lyap.dynamics import LayerChoice, StateChoice
-from lightning_lyap.estimate import SpectrumEstimate
-from lightning_lyap.failures import OnError, describe, release
-from lightning_lyap.finding import read_names, split_recurrent_modules
-from lightning_lyap.generators import preserved_generators
+from lightning_lyap.failures import OnError
+from lightning_lyap.finding import read_names
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.interval import Interval
-from lightning_lyap.probe import (
-    Measurement,
-    ProbeSettings,
-    check_modules,
-    combine_processes,
-    estimate_spectra,
-)
-from lightning_lyap.progress import spectrum_progress
+from lightning_lyap.logged_values import LoggedValues
+from lightning_lyap.network_probe import NetworkProbe
+from lightning_lyap.probe import ProbeSettings
 from lightning_lyap.reporter import SpectrumReporter
-from lightning_lyap.trainer_facts import (
-    completed_epochs,
-    first_reason,
-    is_fitting,
-    is_last_batch,
-    logging_step,
-)
+from lightning_lyap.resumption import RunSoFar
+from lightning_lyap.trainer_facts import completed_epochs, is_fitting, is_last_batch
 
 
 class LyapunovSpectrumCallback(Callback):
@@ -165,16 +147,9 @@ class LyapunovSpectrumCallback(Callback):
         self.modules = None if modules is None else read_names(modules)
         self.name = name
         self._reporter = SpectrumReporter(name, self.settings.as_dict(), figures, save, on_error)
-        self._validations = 0
-        self._validations_since = 0
-        self._last: dict[str, float] = {}
-        self._goes_on = False
-        self._found: dict[str, nn.Module] = {}
-        self._unsupported: dict[str, str] = {}
-        self._source: SequenceSource | None = None
-        self._due = False
-        self._measured: dict[str, Measurement] | None = None
-        self._seconds = 0.0
+        self._logged = LoggedValues(self._reporter)
+        self._run = RunSoFar(self._reporter, self._reporter.pace, self._logged)
+        self._probe: NetworkProbe | None = None
 
     def should_measure(self, trainer: Trainer) -> bool:
         """Tell whether the validation that starts now is to be measured; override it at will.
@@ -187,7 +162,7 @@ class LyapunovSpectrumCallback(Callback):
         """
         if not is_fitting(trainer):
             return True
-        return self._validations == 1 or self._validations % self.every_n_validations == 0
+        return self._reporter.pace.is_due(self.every_n_validations)
 
     @property
     def histories(self) -> dict[str, SpectrumHistory]:
@@ -206,8 +181,7 @@ class LyapunovSpectrumCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the run so far: tensors, numbers and text."""
-        histories = {name: history.state_dict() for name, history in self.histories.items()}
-        return {"validations": self._validations, "histories": histories, "last": self._last}
+        return self._run.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the run that `state_dict` returned.
@@ -215,50 +189,36 @@ class LyapunovSpectrumCallback(Callback):
         Raises:
             ValueError: If that is not what `state_dict` holds; nothing has changed then.
         """
-        missing = sorted({"validations", "histories", "last"} - state_dict.keys())
-        if missing:
-            raise ValueError(
-                f"Expected a state of a LyapunovSpectrumCallback, but got one without {missing}. "
-                "Go on from a checkpoint that this callback has written."
-            )
-        self._reporter.load(state_dict["histories"])
-        self._validations, self._last = state_dict["validations"], state_dict["last"]
-        self._goes_on = True
+        self._run.load_state_dict(state_dict)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the modules and the sequences; what is wrong with them is said here."""
-        if not self._goes_on and trainer.global_step == 0:
-            self._validations, self._last = 0, {}
-            self.histories.clear()
-        self._goes_on = False
+        self._run.begin(trainer)
         self._prepare(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the network before training, unless a run goes on."""
-        source = self._prepare(trainer, pl_module)
-        self._lay_out(trainer)
-        wanted, seen = self._is_before_training(trainer), source.is_ready
+        probe = self._prepare(trainer, pl_module)
+        self._lay_out(trainer, pl_module)
+        wanted, seen = self._is_before_training(trainer), probe.source.is_ready
         if wanted and seen:
-            self._measure(trainer, pl_module)
-            self._last = values = self._publish(trainer, epoch=0.0)
-            for logger in trainer.loggers if values else ():
-                with self._reporter.guard(trainer, self._found, "logging"):
-                    logger.log_metrics(values, step=logging_step(trainer))
+            measured = probe.take(trainer, pl_module)
+            values = self._reporter.publish(trainer, 0.0, measured, self.every_n_validations)
+            self._logged.log_before_training(trainer, probe.modules, values)
         self._reporter.remark(trainer, unseen=wanted and not seen)
-        source.stop()
-        self._restart_clock()
+        probe.source.stop()
+        self._reporter.pace.restart()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide whether to measure, and watch the modules if their inputs are needed."""
-        source = self._prepare(trainer, pl_module)
+        probe = self._prepare(trainer, pl_module)
         if trainer.sanity_checking:
-            self._due = False
+            probe.begin(due=False)
             if self._is_before_training(trainer):
-                source.watch()
+                probe.source.watch()
             return
-        self._validations += is_fitting(trainer)
-        self._validations_since += 1
-        self._begin(due=self.should_measure(trainer), source=source)
+        self._reporter.pace.count(is_fitting(trainer))
+        probe.begin(due=self.should_measure(trainer))
 
     def on_validation_batch_end(
         self,
@@ -270,21 +230,23 @@ class LyapunovSpectrumCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Measure after the last batch, before other callbacks change the weights back (EMA)."""
-        if self._due and is_last_batch(trainer):
-            self._measure(trainer, pl_module)
+        probe = self._prepare(trainer, pl_module)
+        if probe.is_due and is_last_batch(trainer):
+            probe.measure(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log and publish; measure only here if no batch was known to be the last."""
+        probe = self._prepare(trainer, pl_module)
         if trainer.sanity_checking:
-            self._prepare(trainer, pl_module).pause()
-        elif self._due:
+            probe.source.pause()
+        elif probe.is_due:
             self._finish(trainer, pl_module)
         else:
-            self._recall(trainer)
+            self._logged.recall(trainer)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch the modules if their inputs are needed."""
-        self._begin(due=True, source=self._prepare(trainer, pl_module))
+        self._prepare(trainer, pl_module).begin(due=True)
 
     def on_test_batch_end(
         self,
@@ -297,7 +259,7 @@ class LyapunovSpectrumCallback(Callback):
     ) -> None:
         """Measure after the last batch."""
         if is_last_batch(trainer):
-            self._measure(trainer, pl_module)
+            self._prepare(trainer, pl_module).measure(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log and publish."""
@@ -315,118 +277,50 @@ class LyapunovSpectrumCallback(Callback):
 
     def _let_go(self) -> None:
         """Drop what belongs to one run of the Trainer; the histories stay."""
-        if self._source is not None:
-            self._source.stop()
-        self._found, self._source, self._measured, self._due = {}, None, None, False
-        self._unsupported = {}
-        self._goes_on = False  # a tuner loads states too, that no run goes on with
+        if self._probe is not None:
+            self._probe.source.stop()
+        self._probe = None
+        self._run.end()
         for name in ("log", "log_dict"):  # Lightning gives them, and with them the network
             vars(self).pop(name, None)
 
-    def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> SequenceSource:
-        """Find the recurrent modules and their sequences, once a run.
+    def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> NetworkProbe:
+        """Find the recurrent modules and their sequences, once a run of the Trainer.
 
         Args:
             trainer: The Trainer.
             pl_module: The LightningModule.
 
         Returns:
-            Where the sequences come from.
+            What measures them.
 
         Raises:
-            ValueError: If there is no recurrent module, or one without known layers where they are
-                asked for, or there are too few sequences.
-            Exception: If errors are to be raised, also if a module has no spectrum, and whatever
-                the DataModule raises.
+            Exception: See `NetworkProbe`.
         """
-        if self._source is None:
-            settings, of_the_user = self.settings, sys.exc_info()[1]
-            self._found, self._unsupported = split_recurrent_modules(pl_module, self.modules)
-            self._reporter.refuse(self._unsupported)
-            check_modules(self._found, settings)
-            try:
-                self._source = SequenceSource(
-                    trainer, self._found, settings.num_sequences, settings.window
-                )
-            except Exception as error:
-                # A ValueError says that the settings ask for more than there is.
-                if self.on_error == "raise" or isinstance(error, ValueError):
-                    raise
-                self._source = BrokenSource(describe(error, "asking the DataModule"))
-                release(error, of_the_user)
+        if self._probe is None:
+            self._probe = NetworkProbe(
+                trainer, pl_module, self.modules, self.settings, self._reporter
+            )
             self._reporter.open(trainer)
-        return self._source
+        return self._probe
 
     def _is_before_training(self, trainer: Trainer) -> bool:
         """Tell whether a spectrum before the first step is wanted and still possible."""
         fresh = trainer.global_step == 0 and not any(map(len, self.histories.values()))
         return self.before_training and is_fitting(trainer) and fresh
 
-    def _lay_out(self, trainer: Trainer) -> None:
+    def _lay_out(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Arrange TensorBoard's CUSTOM SCALARS, the first of these callbacks for all of them.
-
-        Args:
-            trainer: The Trainer.
-        """
-        everyone: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        ours = [each for each in everyone if isinstance(each, LyapunovSpectrumCallback)]
-        if trainer.is_global_zero and ours[0] is self:
-            self._reporter.lay_out(trainer, {each.name: tuple(each._found) for each in ours})
-
-    def _begin(self, due: bool, source: SequenceSource) -> None:
-        """Begin a validation or test.
-
-        Args:
-            due: Whether to measure at its end.
-            source: Where the sequences come from.
-        """
-        self._due = due
-        self._measured = None
-        if due:
-            source.watch()
-
-    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure all modules; nothing of the training changes.
-
-        A process that fails tells the others, so that none waits for it.
 
         Args:
             trainer: The Trainer.
             pl_module: The LightningModule.
         """
-        start = time.perf_counter()
-        self._measured = {}
-        self._reporter.count_unsupported(trainer, self._unsupported)
-        estimates: dict[str, tuple[SpectrumEstimate, float]] = {}
-        failure: Exception | None = None
-        source = self._prepare(trainer, pl_module)
-        shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
-        with (
-            preserved_generators(),
-            torch.no_grad(),
-            eagerly(),
-            spectrum_progress(shown) as progress,
-        ):
-            try:
-                sequences = source.take(trainer, pl_module)
-                estimates = estimate_spectra(
-                    self._found, sequences, self.settings, progress, quiet=True
-                )
-            except Exception as error:
-                failure = error
-        all_well = trainer.strategy.reduce_boolean_decision(failure is None, all=True)
-        with self._reporter.guard(trainer, self._found, "measuring"), torch.no_grad():
-            try:
-                if not all_well:
-                    own = None if failure is None else describe(failure, "measuring")
-                    reason = first_reason(trainer, own)
-                    raise failure or RuntimeError(f"it failed in another process: {reason}")
-            finally:
-                failure = None  # holds this frame, and so all that the estimator held
-            self._measured = combine_processes(self._found, estimates, self.settings)
-            self._reporter.examine(trainer, self._measured)
-        source.stop()
-        self._seconds = time.perf_counter() - start
+        everyone: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        ours = [each for each in everyone if isinstance(each, LyapunovSpectrumCallback)]
+        if trainer.is_global_zero and ours[0] is self:
+            modules = {each.name: tuple(each._prepare(trainer, pl_module).modules) for each in ours}
+            self._reporter.lay_out(trainer, modules)
 
     def _finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what was measured in the validation or test that ends.
@@ -435,60 +329,8 @@ class LyapunovSpectrumCallback(Callback):
             trainer: The Trainer.
             pl_module: The LightningModule.
         """
-        if self._measured is None:
-            self._measure(trainer, pl_module)
-        values = self._publish(trainer, completed_epochs(trainer))
-        with self._reporter.guard(trainer, self._found, "logging"):
-            if values and not trainer.barebones:
-                pl_module.log_dict(values, batch_size=1, sync_dist=True)
-        if is_fitting(trainer):
-            self._last = self._last | values
-            if self._last.keys() - values.keys():
-                self._recall(trainer)
-        self._restart_clock()
-
-    def _recall(self, trainer: Trainer) -> None:
-        """Let monitors find the last value of a key that was not logged in this run of the Trainer.
-
-        After a resumption they then act as in the uninterrupted run, and a measurement that fails
-        leaves what was measured before. Logging these values would write them again.
-
-        Args:
-            trainer: The Trainer.
-        """
-        if trainer.barebones:
-            return
-        for key in self._last.keys() - trainer.callback_metrics.keys():
-            trainer.callback_metrics[key] = torch.tensor(self._last[key])
-
-    def _restart_clock(self) -> None:
-        """Begin to count the time, and the validations, until the next measurement."""
-        self._validations_since = 0
+        probe = self._prepare(trainer, pl_module)
+        measured, epoch = probe.take(trainer, pl_module), completed_epochs(trainer)
+        values = self._reporter.publish(trainer, epoch, measured, self.every_n_validations)
+        self._logged.log(trainer, pl_module, probe.modules, values)
         self._reporter.pace.restart()
-
-    def _publish(self, trainer: Trainer, epoch: float) -> dict[str, float]:
-        """Write histories, figures and files, and return the scalars.
-
-        Args:
-            trainer: The Trainer.
-            epoch: Epochs completed.
-
-        Returns:
-            Finite scalars by key; none if the measurement failed.
-        """
-        start = time.perf_counter()
-        measured, self._measured = self._measured or {}, None
-        infixes = {name: f"{name}/" if len(self._found) > 1 else "" for name in measured}
-        for name, measurement in measured.items():
-            with self._reporter.guard(trainer, [name], "logging"):
-                self._reporter.show(trainer, epoch, name, infixes[name], measurement)
-        # The first measurement, and one after a resumption, come sooner: their cost is no rule.
-        regular = self._validations_since == self.every_n_validations
-        every = self.every_n_validations if is_fitting(trainer) and regular else None
-        values: dict[str, float] = {}
-        with self._reporter.guard(trainer, measured, "logging"):
-            values = self._reporter.scalars(measured, infixes)
-        if values:
-            seconds = self._seconds + time.perf_counter() - start
-            values |= self._reporter.cost(seconds, every)
-        return values

@@ -4,6 +4,7 @@ Either the DataModule offers held-out windows by a method
 ``lyapunov_sequences(num_sequences, num_steps)``, or the modules are watched in validation batches.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
 from lightning_lyap.capture import InputRecorder
+from lightning_lyap.failures import OnError, describe, release
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.modes import evaluating
 from lightning_lyap.recordings import DrivingSequences
@@ -133,6 +135,41 @@ class BrokenSource(SequenceSource):
             "Expected `lyapunov_sequences` of the DataModule to return windows, but it failed when "
             f"the run began: {self._message}"
         )
+
+
+def open_source(
+    trainer: Trainer,
+    modules: Mapping[str, nn.Module],
+    num_sequences: int,
+    num_steps: int,
+    on_error: OnError,
+) -> SequenceSource:
+    """Ask where the sequences come from, at the start of a run of the Trainer.
+
+    Args:
+        trainer: The Trainer.
+        modules: The recurrent modules by name.
+        num_sequences: How many sequences, over all processes.
+        num_steps: Steps of a sequence.
+        on_error: ``"warn"`` for a source that says so later where the DataModule fails, ``"raise"``
+            to let its error pass.
+
+    Returns:
+        The source.
+
+    Raises:
+        ValueError: If the settings ask for more than there is, in both cases.
+        Exception: Whatever else the DataModule raises, if errors are to be raised.
+    """
+    of_the_user = sys.exc_info()[1]
+    try:
+        return SequenceSource(trainer, modules, num_sequences, num_steps)
+    except Exception as error:
+        if on_error == "raise" or isinstance(error, ValueError):
+            raise
+        message = describe(error, "asking the DataModule")
+        release(error, of_the_user)
+    return BrokenSource(message)
 
 
 def _tensors(batch: Tensor | Sequence[Tensor], num_sequences: int) -> tuple[Tensor, ...]:

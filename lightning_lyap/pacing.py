@@ -7,13 +7,53 @@ SLOW_FRACTION = 0.1
 
 
 class Pace:
-    """A clock that runs from one measurement to the next."""
+    """Counts validations, and what passes from one measurement to the next: them and time.
+
+    Attributes:
+        validations: Those of the run so far.
+    """
 
     def __init__(self) -> None:
+        self.validations = 0
+        self._validations_since = 0
         self._since = time.perf_counter()
 
+    def count(self, fitting: bool) -> None:
+        """Count a validation that starts.
+
+        Args:
+            fitting: Whether it is part of the run; that of ``trainer.validate`` is not.
+        """
+        self.validations += fitting
+        self._validations_since += 1
+
+    def is_due(self, every: int) -> bool:
+        """Tell whether the validation counted last is the first of the run, or an n-th.
+
+        Args:
+            every: n.
+
+        Returns:
+            True if it is.
+        """
+        return self.validations == 1 or self.validations % every == 0
+
+    def is_regular(self, every: int) -> bool:
+        """Tell whether the last measurement was n validations ago.
+
+        The first measurement, and one after a resumption, come sooner: their cost is no rule.
+
+        Args:
+            every: n.
+
+        Returns:
+            True if it was.
+        """
+        return self._validations_since == every
+
     def restart(self) -> None:
-        """Start the clock again, at the end of a measurement."""
+        """Begin to count the time and the validations again, at the end of a measurement."""
+        self._validations_since = 0
         self._since = time.perf_counter()
 
     def fraction(self, seconds: float) -> float:

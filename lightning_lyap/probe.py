@@ -134,6 +134,19 @@ class Measurement:
         return "; ".join(failures) or "the certificate fails in another process"
 
 
+@dataclass(frozen=True, eq=False)
+class NetworkMeasurement:
+    """The spectra of all modules of a network at one time.
+
+    Attributes:
+        by_module: Measurements by module; none if measuring failed.
+        seconds: Wall time of all of them, with the forward pass on offered windows.
+    """
+
+    by_module: Mapping[str, Measurement]
+    seconds: float
+
+
 def check_modules(modules: Mapping[str, nn.Module], settings: ProbeSettings) -> None:
     """Refuse modules whose layers are not known, where each is to be taken by itself.
 

@@ -1,5 +1,6 @@
 """What a measurement leaves behind: scalars, histories, figures, files, warnings."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lightning_lyap.layout import lay_out_scalars, scalar_layout
 from lightning_lyap.ledger import Ledger
 from lightning_lyap.loggers import scalars_alone
 from lightning_lyap.pacing import Pace, advice
-from lightning_lyap.probe import Measurement
+from lightning_lyap.probe import Measurement, NetworkMeasurement
 from lightning_lyap.publishing import (
     draw_figures,
     log_histogram,
@@ -43,7 +44,7 @@ class SpectrumReporter(Ledger):
         on_error: See `Ledger`.
 
     Attributes:
-        pace: The clock between measurements.
+        pace: Counts validations, and the time between measurements.
 
     Raises:
         ValueError: If ``on_error`` is another word.
@@ -123,6 +124,35 @@ class SpectrumReporter(Ledger):
                 "The charts of TensorBoard's CUSTOM SCALARS could not be arranged "
                 f"({type(error).__name__}: {error}). All scalars are logged nevertheless.",
             )
+
+    def publish(
+        self, trainer: Trainer, epoch: float, measured: NetworkMeasurement, every: int
+    ) -> dict[str, float]:
+        """Write histories, figures and files, and return the scalars.
+
+        Args:
+            trainer: The Trainer.
+            epoch: Epochs completed.
+            measured: What was measured.
+            every: Setting of ``every_n_validations``.
+
+        Returns:
+            Finite scalars by key; none if the measurement failed.
+        """
+        start = time.perf_counter()
+        several = len(measured.by_module) > 1
+        infixes = {name: f"{name}/" if several else "" for name in measured.by_module}
+        for name, measurement in measured.by_module.items():
+            with self.guard(trainer, [name], "logging"):
+                self.show(trainer, epoch, name, infixes[name], measurement)
+        values: dict[str, float] = {}
+        with self.guard(trainer, measured.by_module, "logging"):
+            values = self.scalars(measured.by_module, infixes)
+        if values:
+            seconds = measured.seconds + time.perf_counter() - start
+            regular = is_fitting(trainer) and self.pace.is_regular(every)
+            values |= self.cost(seconds, every if regular else None)
+        return values
 
     def show(
         self, trainer: Trainer, epoch: float, module: str, infix: str, measurement: Measurement

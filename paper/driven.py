@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
 from lightning_lyap.systems import gaussian_mean, mean_field_exponent, mean_field_variance
+from paper.confidence import FLOAT
 
 DRIVE_VARIANCE = 0.6  # caption of Fig. 1
 START_VARIANCE = 1.0  # caption of Fig. 1
 MAX_STEPS = 60  # of the root finder; it takes about seven
 F64 = torch.float64
-FLOAT = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,26 +18,24 @@ part:
   (jackknife over sequences) lies on one side, else undecided.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lightning_lyap.plotting import plot_convergence, plot_spectrum
 from paper.claims import Verdict
 from paper.command import Finding, main
+from paper.confidence import FLOAT, interval, jackknife
 from paper.drawing import TASK_NAMES, letter, new_figure
-from paper.fig3 import FLOAT, interval
-from paper.measured import Arrays, Measured
+from paper.measured import Arrays
 from paper.measured_figures import measured_figure
 from paper.measuring import Trained, running
+from paper.settling import FLOOR, LAST, Settling, deviations, relative_spread, table
 
-LAST = 10  # steps
 COARSE = 10  # steps between the points that are kept beyond `num_steps`
-CHANGE, SETTLED, FLOOR = 0.01, 0.05, 0.01  # of an exponent; nats per step
+CHANGE, SETTLED = 0.01, 0.05  # of an exponent
 NEARLY_ALL = 0.95  # of the exponents
 SMALL = 0.05  # of the range
 
@@ -68,96 +66,6 @@ def measure(network: Trained, sizes: Mapping[str, Any]) -> Arrays:
         "per_sequence": short.per_sequence.cpu().numpy(),
         "resolved": short.resolved.cpu().numpy(),
     }
-
-
-@dataclass(frozen=True, eq=False)
-class Settling:
-    """What was measured on a network.
-
-    Attributes:
-        task: Its task.
-        num_steps: T of the paper.
-        steps: Steps after which `course` holds, ``[M]``.
-        course: Mean over the long sequences, ``[M, K]``, nats per step.
-        moments: Each long sequence shortly before T, at T and at its end, ``[3, b, K]``.
-        long_resolved: Whether exponents are resolved along the long sequences, ``[K]``, bool.
-        per_sequence: Exponents of sequences of T steps, ``[B, K]``, nats per step.
-        resolved: Whether they are resolved, ``[K]``, bool.
-    """
-
-    task: str
-    num_steps: int
-    steps: NDArray[np.int64]
-    course: FLOAT
-    moments: FLOAT
-    long_resolved: NDArray[np.bool_]
-    per_sequence: FLOAT
-    resolved: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, task: str, measured: Measured) -> "Settling":
-        """Take what `measure` has returned.
-
-        Args:
-            task: The task.
-            measured: The numbers.
-
-        Returns:
-            The same.
-        """
-        return cls(task, int(measured.sizes["num_steps"]), **measured.arrays)
-
-    @property
-    def usable(self) -> NDArray[np.bool_]:
-        """Exponents that are resolved and finite along all long sequences, ``[K]``."""
-        return np.asarray(self.long_resolved & np.isfinite(self.moments).all((0, 1)))
-
-    @property
-    def clean(self) -> NDArray[np.bool_]:
-        """Exponents that are resolved and finite in all short sequences, ``[K]``."""
-        return np.asarray(self.resolved & np.isfinite(self.per_sequence).all(0))
-
-    def shares(self, moment: int, reference: int, relative: float) -> FLOAT:
-        """Compute for each long sequence which part of the exponents is near a reference.
-
-        Args:
-            moment: Index into `moments`.
-            reference: Index into `moments`.
-            relative: How far from it an exponent may be, of its size.
-
-        Returns:
-            Parts, ``[b]``.
-        """
-        here, there = (self.moments[i][:, self.usable] for i in (moment, reference))
-        near = np.abs(here - there) <= np.maximum(relative * np.abs(there), FLOOR)
-        return np.asarray(near.mean(1))
-
-
-def table(settling: Settling) -> list[dict[str, Any]]:
-    """List the exponents of a network.
-
-    Args:
-        settling: The network.
-
-    Returns:
-        A row for each index.
-    """
-    before, at, end = settling.moments.mean(1)
-    mean, std = settling.per_sequence.mean(0), deviations(settling.per_sequence)
-    return [
-        {
-            "task": settling.task,
-            "index": index + 1,
-            "exponent": mean[index],
-            "std_over_sequences": std[index],
-            "resolved": int(settling.resolved[index]),
-            "long_sequences_at_end": end[index],
-            "long_sequences_at_t": at[index],
-            f"long_sequences_{LAST}_steps_before_t": before[index],
-            "long_sequences_resolved": int(settling.long_resolved[index]),
-        }
-        for index in range(mean.size)
-    ]
 
 
 def findings(settling: Settling) -> list[Finding]:
@@ -228,54 +136,6 @@ def nearly_all(shares: FLOAT) -> Verdict:
     """
     low, high = interval(shares)
     return "yes" if low >= NEARLY_ALL else "no" if high < NEARLY_ALL else "undecided"
-
-
-def deviations(values: FLOAT) -> FLOAT:
-    """Compute the standard deviation over sequences; NaN where it does not exist.
-
-    Args:
-        values: ``[B, K]``.
-
-    Returns:
-        ``[K]``.
-    """
-    finite = np.isfinite(values).all(0)
-    deviation = np.where(finite, values, 0.0).std(0, ddof=1)
-    return np.asarray(np.where(finite, deviation, np.nan))
-
-
-def relative_spread(values: FLOAT) -> float:
-    """Compute the root mean square of the standard deviations, in units of the spectrum's range.
-
-    Args:
-        values: Exponents of each sequence, finite, ``[B, K]``.
-
-    Returns:
-        A number.
-    """
-    return float(np.sqrt(np.square(deviations(values)).mean()) / np.ptp(values.mean(0)))
-
-
-def jackknife(statistic: Callable[[FLOAT], float], values: FLOAT) -> tuple[float, float]:
-    """Compute the 95 % interval of a positive statistic by leaving out one sequence after another.
-
-    Args:
-        statistic: Of ``[B, K]``; its logarithm is what the interval is computed of.
-        values: ``[B, K]``.
-
-    Returns:
-        Its ends; those of everything, 0 and infinity, for fewer than three sequences.
-
-    Reference:
-        Tukey (1958), Bias and confidence in not-quite large samples: pseudo-values.
-    """
-    count = len(values)
-    if count < 3:
-        return 0.0, np.inf
-    whole = np.log(statistic(values))
-    rest = [np.log(statistic(np.delete(values, i, axis=0))) for i in range(count)]
-    low, high = np.exp(interval(count * whole - (count - 1) * np.array(rest)))
-    return float(low), float(high)
 
 
 def draw(settlings: Sequence[Settling]) -> Any:

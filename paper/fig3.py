@@ -6,106 +6,23 @@ epochs t and t - 1, averaged over the exponents. Exponents that are lost in roun
 epoch of a run take no part in that run's averages.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from lightning_lyap.plotting.canvas import EXPONENT_LABEL, INDEX_LABEL, finish
-from lightning_lyap.uncertainty import t_quantile
 from paper.command import Figure, Finding, Result, main
+from paper.confidence import interval
+from paper.courses import EQUAL, Course, course
 from paper.drawing import letter, new_figure
 from paper.networks import charrnn_by_init
 from paper.records import Record
 
 SHOWN = 4  # epochs of panel (b)
-SETTLED = 0.1  # of the largest squared distance to the last spectrum
-EQUAL = 0.01  # nats per step: means that are closer are the same
 MOSTLY = 0.75  # of the epochs
 MIN_EPOCHS = 3
-FLOAT = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Course:
-    """The spectra of a network over training.
-
-    Attributes:
-        p: Initialization parameter.
-        epochs: Epochs completed, ``[E]``, from 0.
-        exponents: ``[E, K]``, nats per step.
-        kept: Exponents that are resolved at every epoch, ``[K]``, bool.
-    """
-
-    p: float
-    epochs: FLOAT
-    exponents: FLOAT
-    kept: NDArray[np.bool_]
-
-    @property
-    def mean(self) -> FLOAT:
-        """Mean of the kept exponents, ``[E]``, nats per step."""
-        return np.asarray(self.exponents[:, self.kept].mean(1))
-
-    @property
-    def steps(self) -> FLOAT:
-        """Mean squared difference between successive epochs, ``[E - 1]``, (nats per step)^2."""
-        return np.asarray(np.square(np.diff(self.exponents[:, self.kept], axis=0)).mean(1))
-
-    @property
-    def distances(self) -> FLOAT:
-        """Mean squared difference to the last epoch, ``[E]``, (nats per step)^2."""
-        kept = self.exponents[:, self.kept]
-        return np.asarray(np.square(kept - kept[-1]).mean(1))
-
-    @property
-    def slope(self) -> float:
-        """Exponent a of a power law t^a fitted to `steps` (least squares of the logarithms)."""
-        time = np.log(self.epochs[1:])
-        return float(np.polyfit(time, np.log(self.steps), 1)[0])
-
-    @property
-    def settled(self) -> float:
-        """Epochs after which no more than a tenth of the squared distance to the last is left.
-
-        A tenth of its largest value, wherever that is: the first epochs often lead away.
-        """
-        far = np.flatnonzero(self.distances > SETTLED * self.distances.max())
-        return float(self.epochs[far[-1] + 1])
-
-    @property
-    def below(self) -> float:
-        """Fraction of the epochs whose mean lies below the last one, of those that differ from it.
-
-        Epochs of training: what was before it belongs to the initialization. NaN if none differs.
-        """
-        missing = self.mean[-1] - self.mean[1:-1]
-        differing = missing[np.abs(missing) > EQUAL]
-        return float((differing > 0).mean()) if differing.size else math.nan
-
-
-def course(record: Record) -> Course:
-    """Take the spectra of a record.
-
-    Args:
-        record: A network whose spectrum was measured at every epoch.
-
-    Returns:
-        Its course.
-    """
-    spectra = record.history.spectra
-    resolved = np.stack([spectrum.resolved.numpy() for spectrum in spectra])
-    return Course(
-        record.facts["init_p"],
-        np.asarray(record.history.epochs),
-        np.stack([spectrum.exponents.numpy() for spectrum in spectra]),
-        np.asarray(resolved.all(0)),
-    )
 
 
 def make(records: Sequence[Record], cfg: DictConfig) -> Result:
@@ -210,22 +127,6 @@ def from_one_side(claim: str, where: str, fractions: Sequence[float]) -> Finding
         "yes" if mostly == count else "no" if 2 * mostly <= count else "undecided",
         "charrnn",
     )
-
-
-def interval(values: FLOAT) -> tuple[float, float]:
-    """Compute the 95 % interval of a mean (Student's t).
-
-    Args:
-        values: ``[n]``.
-
-    Returns:
-        Its ends; infinite for a single value.
-    """
-    if values.size < 2:
-        return -math.inf, math.inf
-    t = t_quantile(torch.tensor([values.size - 1.0], dtype=torch.float64)).item()
-    half = t * values.std(ddof=1) / math.sqrt(values.size)
-    return float(values.mean() - half), float(values.mean() + half)
 
 
 def draw(courses: Sequence[Course]) -> Any:

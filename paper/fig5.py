@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from lightning_lyap.plotting import plot_convergence
 from lightning_lyap.plotting.canvas import finish
 from paper.command import Finding, main
+from paper.confidence import FLOAT, interval
 from paper.drawing import TASK_NAMES, letter, new_figure
-from paper.fig3 import FLOAT, interval
 from paper.measured import Arrays, Measured
 from paper.measured_figures import measured_figure
 from paper.measuring import Trained, running

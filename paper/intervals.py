@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from paper.fig3 import FLOAT
+from paper.confidence import FLOAT
 from paper.measured import Measured
 
 RELATIVE, FLOOR = 0.01, 0.01  # of an exponent; nats per step

@@ -9,14 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from lightning_lyap import SpectrumEstimate
+from paper.confidence import FLOAT, interval
 from paper.driven import (
-    FLOAT,
     Realization,
     marginal_gains,
     predicted_marginal_gain,
     realize,
 )
-from paper.fig3 import interval
 
 NEAR = 0.02  # nats per step: a perturbation keeps its size within a factor e for 50 steps
 FORGOTTEN = 0.05  # of the variance between different drives

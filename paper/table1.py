@@ -27,9 +27,9 @@ from omegaconf import DictConfig
 from lightning_lyap.plotting.canvas import finish
 from paper.claims import Verdict
 from paper.command import Figure, Finding, Result, main
+from paper.confidence import interval
 from paper.costs import PAPERS_KIND, Row, mean_and_deviation, with_needed
 from paper.drawing import TASK_NAMES, letter, new_figure
-from paper.fig3 import interval
 from paper.networks import of_tasks
 from paper.records import Record
 from paper.settings import Settings, resolve_data

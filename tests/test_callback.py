@@ -12,8 +12,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 
-from lightning_lyap import LyapunovSpectrumCallback, lyapunov_spectrum
-from lightning_lyap import callback as callback_module
+from lightning_lyap import LyapunovSpectrumCallback, lyapunov_spectrum, network_probe
 from tests.networks import (
     EncoderDecoder,
     Predictor,
@@ -66,7 +65,7 @@ def test_generators_gradients_and_modes_survive_a_failure(
         torch.rand(7), random.random(), np.random.rand()  # noqa: NPY002
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(callback_module, "estimate_spectra", fail)
+    monkeypatch.setattr(network_probe, "estimate_spectra", fail)
     callback = LyapunovSpectrumCallback(on_error=on_error)
     if on_error == "raise":
         states = []
@@ -277,6 +276,4 @@ def test_no_network_is_kept_after_a_run(tmp_path: Path) -> None:
     fit(tmp_path, callback)
     held = [value for value in vars(callback).values() if isinstance(value, nn.Module)]
     assert not held
-    assert callback._found == {}
-    assert callback._source is None
-    assert callback._measured is None
+    assert callback._probe is None

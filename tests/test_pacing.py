@@ -32,6 +32,34 @@ def test_fraction_is_at_most_one(clock: list[float]) -> None:
     assert Pace().fraction(0) == 0
 
 
+def test_the_first_validation_of_a_run_is_due_and_then_every_nth() -> None:
+    pace, due = Pace(), []
+    for _ in range(7):
+        pace.count(fitting=True)
+        due.append(pace.is_due(every=3))
+    assert due == [True, False, True, False, False, True, False]
+    assert pace.validations == 7
+
+
+def test_a_validation_outside_of_the_run_only_passes() -> None:
+    pace = Pace()
+    for fitting in (True, False, False):
+        pace.count(fitting)
+    assert pace.validations == 1
+    assert pace.is_regular(every=3)
+
+
+def test_a_measurement_is_regular_after_as_many_validations_as_asked_for() -> None:
+    pace = Pace()
+    regular = []
+    for measured in (True, False, True, False, False):
+        pace.count(fitting=True)
+        regular.append(pace.is_regular(every=2))
+        if measured:
+            pace.restart()
+    assert regular == [False, False, True, False, True]
+
+
 def test_no_advice_up_to_a_tenth() -> None:
     assert SLOW_FRACTION == 0.1
     assert advice(1, 0.1, every=1) is None

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from performance import fit
+from performance.clocks import Clocked
 from performance.table import Row
 from tests.fake_clock import FakeClock
 
@@ -29,7 +30,7 @@ class TestTheCallback:
     def test_the_clock_outside_sees_all_of_the_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = FakeClock()
         monkeypatch.setattr("time.perf_counter", clock)
-        ours = fit.Clocked()
+        ours = Clocked()
         ours._since = 0.0
         trainer: Any = type("T", (), {"sanity_checking": False})()
         hook, last = (

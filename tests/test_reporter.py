@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_lyap import SpectrumHistory
 from lightning_lyap.estimate import LayeredSpectrum
-from lightning_lyap.probe import Measurement
+from lightning_lyap.probe import Measurement, NetworkMeasurement
 from lightning_lyap.reporter import SpectrumReporter
 
 SETTINGS = {"num_sequences": 2, "state": "full"}
@@ -203,6 +203,24 @@ def test_cost_without_an_epoch_to_compare_with() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert reporter().cost(10.0, every=None) == {"lyapunov/seconds": 10.0}
+
+
+@pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
+def test_what_is_published_has_a_fraction_of_the_time_after_a_regular_interval(
+    tmp_path: Path,
+) -> None:
+    trainer, report = fake_trainer(tmp_path), reporter(figures=False, save=False)
+    alone = NetworkMeasurement({"rnn": measurement()}, seconds=0.0)
+    fractions = []
+    for _ in range(3):
+        report.pace.count(fitting=True)
+        values = report.publish(trainer, 1.0, alone, every=2)
+        fractions.append("lyapunov/epoch_fraction" in values)
+        assert {"lyapunov/max", "lyapunov/seconds"} <= set(values)
+    assert fractions == [False, True, False]
+    both = NetworkMeasurement({"a": measurement(), "b": measurement()}, seconds=0.0)
+    assert {"lyapunov/a/max", "lyapunov/b/max"} <= set(report.publish(trainer, 1.0, both, 2))
+    assert report.publish(trainer, 1.0, NetworkMeasurement({}, 1.0), every=2) == {}
 
 
 def test_failures_are_counted_and_the_first_is_warned_about(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from lightning_lyap import LyapunovSpectrumCallback
-from lightning_lyap import callback as callback_module
+from lightning_lyap import LyapunovSpectrumCallback, network_probe
+from lightning_lyap.network_probe import NetworkProbe
 from tests.faults.runs import bits
 from tests.networks import Predictor, Windows, trainer, val_loader
 
@@ -37,21 +37,22 @@ def test_an_interrupt_passes_and_everything_is_as_it_was(
 
     states: list[Any] = []
 
-    class Watching(LyapunovSpectrumCallback):
-        def _measure(self, *args: Any) -> None:
+    class Watching(NetworkProbe):
+        def measure(self, *args: Any) -> Any:
             before = generators(), modes(network), bits(network)
             try:
-                super()._measure(*args)
+                return super().measure(*args)
             finally:
                 states.append((before, (generators(), modes(network), bits(network))))
 
+    monkeypatch.setattr("lightning_lyap.callback.NetworkProbe", Watching)
     pl.seed_everything(3, workers=True, verbose=False)
     network = Predictor()
     if where == "estimator":
-        monkeypatch.setattr(callback_module, "estimate_spectra", stop)
+        monkeypatch.setattr(network_probe, "estimate_spectra", stop)
     else:
         network.read_out.register_forward_hook(stop)
-    callback = Watching(on_error=on_error, figures=False, save=False)
+    callback = LyapunovSpectrumCallback(on_error=on_error, figures=False, save=False)
     run = trainer(tmp_path, callback, num_sanity_val_steps=0)
     # Lightning turns the interrupt into an exit.
     with pytest.raises((SystemExit, KeyboardInterrupt)):
@@ -62,7 +63,7 @@ def test_an_interrupt_passes_and_everything_is_as_it_was(
     for module in network.modules():
         assert not module._forward_pre_hooks
     assert not network.rnn._forward_hooks
-    assert callback._source is None
+    assert callback._probe is None
 
 
 def test_an_interrupt_while_batches_are_watched_takes_the_hooks_away(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Recorded(pl.Callback):
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         (ours,) = (c for c in trainer.callbacks if isinstance(c, LyapunovSpectrumCallback))  # type: ignore[attr-defined]
-        watcher: Any = None if ours._source is None else ours._source._watcher
+        watcher: Any = None if ours._probe is None else ours._probe.source._watcher
         if watcher is not None:
             rows = watcher._recordings["rnn"]._rows
             self.seen.extend(weakref.ref(row) for row in rows)

@@ -11,7 +11,9 @@ from PIL import Image
 from lightning_lyap.tables import read_table
 from paper.claims import Verdict
 from paper.driven import predicted_mean_exponent
-from paper.fig1 import FIGURE, READINGS, agrees, findings, in_order, read_as
+from paper.fig1 import FIGURE
+from paper.fig1_findings import agrees, findings, in_order
+from paper.readings import READINGS, read_as
 from paper.regimes import Example, Mean, Regime, Regimes
 from tests.paper.conftest import Commands
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lightning_lyap.tables import read_table
-from paper.fig2 import FIGURE, Settling, findings, jackknife, nearly_all, relative_spread
+from paper.fig2 import FIGURE, findings, nearly_all
+from paper.settling import Settling
 from tests.paper.conftest import Commands
 
 K = 20
@@ -72,14 +73,3 @@ def test_near_zero_a_floor_decides() -> None:
 def test_few_sequences_that_disagree_decide_nothing() -> None:
     assert nearly_all(np.array([0.5, 1.0])) == "undecided"
     assert nearly_all(np.array([1.0])) == "undecided"
-
-
-def test_the_jackknife_covers_the_spread_of_gaussian_sequences() -> None:
-    # 200 replicates of a 95 % interval: 190 +- 3; three standard errors and the bias of few.
-    draw = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        values = LINE + 0.1 * draw.normal(size=(10, K))
-        low, high = jackknife(relative_spread, values)
-        covered += low < 0.1 / 4.0 < high
-    assert 170 <= covered <= 199

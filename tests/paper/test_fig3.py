@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from lightning_lyap.tables import read_table
-from paper.fig3 import FIGURE, Course, findings, interval
+from paper.courses import Course
+from paper.fig3 import FIGURE, findings
 from tests.paper.conftest import Commands
 
 
@@ -71,11 +72,6 @@ def test_settled_is_the_epoch_from_which_the_rest_is_small() -> None:
     c = Course(0.1, np.arange(6.0), path[:, None] + np.zeros(3), np.ones(3, dtype=bool))
     assert c.settled == 4
     assert findings([c])[0].agree == "yes"
-
-
-def test_the_interval_of_a_mean_is_students() -> None:
-    low, high = interval(np.array([1.0, 2.0, 3.0]))
-    assert (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-3)
 
 
 def test_no_epochs_is_said(tmp_path: Path, commands: Commands) -> None:
