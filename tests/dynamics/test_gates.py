@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
+from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import gates
 from lightning_lyap.dynamics.gates import (
+    Gates,
     GateWeights,
     mix_dense,
     mix_gates,
@@ -84,6 +87,49 @@ def test_some_of_the_gates() -> None:
     part = weight[1:]
     assert torch.equal(part.rows, weight.rows[1:])
     assert_near(part.applied_to(vectors), weight[:].applied_to(vectors)[..., 4:], 1e-14)
+
+
+@pytest.mark.parametrize(("num_gates", "count"), [(4, 1), (4, 6), (3, 10), (1, 48)])
+def test_few_vectors_are_multiplied_along_with_states(num_gates: int, count: int) -> None:
+    """A full tangent space has more rows than the weights take: those of the state come first."""
+    weight = GateWeights(torch.randn(num_gates * 5, 5, dtype=torch.float64), num_gates)[:]
+    states = torch.randn(2, 5, dtype=torch.float64)
+    tangent = torch.randn(2, 8, count, dtype=torch.float64)
+    recurrent, products = weight.applied_along(states, tangent)
+    assert_near(recurrent, weight.applied_to(states), 1e-14)
+    assert products is not None
+    assert_near(products, torch.einsum("ghd,bdk->bkgh", weight.rows, tangent[:, :5]), 1e-13)
+
+
+@pytest.mark.parametrize(("num_gates", "count"), [(4, 7), (3, 11), (1, 49)])
+def test_many_vectors_or_none_are_not(num_gates: int, count: int) -> None:
+    weight = GateWeights(torch.randn(num_gates * 5, 5), num_gates)[:]
+    states = torch.randn(2, 5)
+    for tangent in (None, torch.randn(2, 5, count)):
+        recurrent, products = weight.applied_along(states, tangent)
+        assert torch.equal(recurrent, weight.applied_to(states))
+        assert products is None
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_a_step_with_few_vectors_reads_recurrent_weights_once(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = getattr(nn, kind)(3, 9, batch_first=True)
+    read: list[tuple[int, ...]] = []
+    own = Gates.applied_to
+
+    def count(gates: Gates, vectors: torch.Tensor) -> torch.Tensor:
+        read.append(tuple(vectors.shape))
+        return own(gates, vectors)
+
+    monkeypatch.setattr(Gates, "applied_to", count)
+    x, checked = torch.randn(2, 30, 3), [1, 2, 4, 8, 16, 30]
+    estimate = lyapunov_spectrum(network, x, num_exponents=2, state="hidden")
+    assert estimate.certificate.num_factorizations == 30
+    assert read.count((2, 3, 9)) == 30  # two sequences, a state and two vectors each
+    assert (4, 9) not in read  # the vectors alone
+    assert read.count((2 * len(checked), 2, 9)) == 1
 
 
 def test_a_weight_that_changes_is_copied_again() -> None:

@@ -10,6 +10,7 @@ from torch.autograd.functional import jacobian
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import AutodiffDynamics, StateChoice, as_dynamics, from_torch_module
 from lightning_lyap.dynamics import gates as gates_module
+from lightning_lyap.dynamics.stacked import StackedRecurrence
 from tests.cells import (
     CASES,
     INPUT_SIZE,
@@ -36,6 +37,11 @@ def oracle_of(module: nn.RNNBase, case: Case, start: tuple[Tensor, ...]) -> Auto
     )
 
 
+def assert_equal_states(got: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+    for tensor, other in zip(got, expected, strict=True):
+        assert_near(tensor.cpu(), other, 1e-12)
+
+
 @torch.no_grad()
 def compare_with_oracle(case: Case, device: str = "cpu") -> None:
     module = case.module()
@@ -45,15 +51,18 @@ def compare_with_oracle(case: Case, device: str = "cpu") -> None:
     expected_state, expected_push = oracle.step(x[:, 0], flatten_state(given))
 
     system = as_dynamics(module.to(device), state=case.state)
-    state, push = system.step(system.drive(x.to(device))[0], system.initial_state(given, BATCH))
+    assert isinstance(system, StackedRecurrence)
+    drive, start = system.drive(x.to(device))[0], system.initial_state(given, BATCH)
+    state, push = system.step(drive, start)
     assert system.tangent_size == oracle.tangent_size
-    for got, expected in zip(state, expected_state, strict=True):
-        assert_near(got.cpu(), expected, 1e-12)
+    assert_equal_states(state, expected_state)
     for count in {1, 3, system.tangent_size}:
         basis = orthonormal(system.tangent_size, min(count, system.tangent_size))
-        got = push(basis.to(device)).cpu()
-        assert got.dtype == torch.float64
-        assert_near(got, expected_push(basis), 1e-10)
+        at_once, along = system.step_with_basis(drive, start, basis.to(device))
+        assert_equal_states(at_once, expected_state)
+        for got in (push(basis.to(device)).cpu(), along.cpu()):
+            assert got.dtype == torch.float64
+            assert_near(got, expected_push(basis), 1e-10)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -57,11 +57,13 @@ def test_tangent_map_and_derivative_are_the_diagonal_blocks(case: Case) -> None:
         drive = system.drive(x)[0]
         new, push = system.step(drive, state)
         pushed, derived = push(vector), system.derivative(drive, state, vector[..., 0])
+        along = system.step_with_basis(drive, state, vector)[1]
         joint = system.stack.step(drive, state)[0]
     assert all(map(torch.equal, new, joint))
     blocks = [own_jacobian(case, module, x[:, 0], state, k) for k in range(case.num_layers)]
     expected = torch.block_diag(*blocks) @ vector
     assert_near(pushed, expected, 1e-12)
+    assert_near(along, expected, 1e-12)
     assert_near(derived, expected[..., 0], 1e-12)
 
 
