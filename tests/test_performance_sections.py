@@ -14,7 +14,7 @@ from tests.toy_sections import CPU, TOYS
 
 NUM_ROWS = {
     "overhead": 3,
-    "leading": 8,
+    "leading": 9,
     "laws": 12,
     "crossover": 4,
     "union": 2,
@@ -71,10 +71,10 @@ def test_the_first_of_two_is_divided_by_the_second(
 
 
 def test_all_exponents_are_divided_by_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = [[12.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.5]]
+    times = [[12.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.25]]
     monkeypatch.setattr(leading, "in_turn", lambda *given, **named: times)
     rows = TOYS["leading"](CPU).rows
-    assert [row.found.median for row in rows[:-1]] == [1, 2, 3, 4, 6, 12, 24]
+    assert [row.found.median for row in rows[:-1]] == [1, 2, 3, 4, 6, 12, 24, 48]
     assert [None if row.bar is None else row.bar.value for row in rows] == [
         None,
         1.6,
@@ -82,6 +82,7 @@ def test_all_exponents_are_divided_by_some(monkeypatch: pytest.MonkeyPatch) -> N
         15,
         100,
         100,
+        None,
         None,
         1e-3,
     ]
