@@ -83,15 +83,15 @@ class Replayed:
     def __init__(self) -> None:
         self._graphs: dict[Any, tuple[Any, Tensor, Any]] = {}
 
-    def __call__(self, basis: Tensor, passes: int = 1) -> Any:
+    def __call__(self, basis: Tensor, passes: int = 1, panel_width: int | None = None) -> Any:
         """Replay; see `cholesky_qr`."""
-        key = (basis.shape, basis.dtype, passes, cholesky.PANEL)
+        key = (basis.shape, basis.dtype, passes, panel_width or cholesky.PANEL)
         if key not in self._graphs:
             given = basis.mT.contiguous().mT
-            cholesky_qr(given, passes)
+            cholesky_qr(given, passes, panel_width=panel_width)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                results = cholesky_qr(given, passes)
+                results = cholesky_qr(given, passes, panel_width=panel_width)
             self._graphs[key] = graph, given, results
         graph, given, (result, failed) = self._graphs[key]
         given.copy_(basis)

@@ -6,7 +6,7 @@ Bases are ``[B, N, K]``: K tangent vectors of size N, as columns, for each of B 
 import torch
 from torch import Tensor
 
-from lightning_lyap.cholesky import cholesky_qr
+from lightning_lyap.cholesky import PANEL, WIDE, cholesky_qr
 from lightning_lyap.householder import householder_qr
 from lightning_lyap.rounding import Orthonormalization
 
@@ -66,16 +66,19 @@ class Cascade:
     """Factorizes the bases of a run by Cholesky factorizations, and learns how many it takes.
 
     Calls never wait for the device: whether their results hold is asked later, once for many. If
-    they do not they must be thrown away and done again: with more Cholesky factorizations of each
-    panel, at last with Householder reflections for the matrices that still fail. What was needed
-    once is kept for the rest of the run.
+    they do not they must be thrown away and done again: with narrower panels, then with more
+    Cholesky factorizations of each, at last with Householder reflections for the matrices that
+    still fail. What was needed once is kept for the rest of the run.
 
     Attributes:
+        panel_width: Columns factored together.
         level: How often more was needed: an index into `PASSES`, or its length for Householder.
     """
 
     def __init__(self) -> None:
+        self.panel_width = WIDE
         self.level = 0
+        self._most_columns = 0
         self._failed: Tensor | None = None
 
     def __call__(self, basis: Tensor) -> Orthonormalization:
@@ -89,7 +92,8 @@ class Cascade:
         """
         if self.level == len(PASSES):
             return _repaired(basis)
-        result, failed = cholesky_qr(basis, PASSES[self.level])
+        self._most_columns = max(self._most_columns, basis.shape[-1])
+        result, failed = cholesky_qr(basis, PASSES[self.level], panel_width=self.panel_width)
         failed = failed.any()
         self._failed = failed if self._failed is None else self._failed | failed
         return result
@@ -101,8 +105,16 @@ class Cascade:
         """
         held = self._failed is None or not bool(self._failed)
         self._failed = None
-        self.level += not held
+        if not held:
+            self._go_on()
         return held
+
+    def _go_on(self) -> None:
+        """Take narrower panels, where that makes a difference, or go to the next level."""
+        if min(self.panel_width, self._most_columns) > PANEL:
+            self.panel_width = PANEL
+        else:
+            self.level += 1
 
 
 def _repaired(basis: Tensor) -> Orthonormalization:

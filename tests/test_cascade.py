@@ -10,12 +10,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gpu_accuracy import Case
 from lightning_lyap import (
     SpectrumEstimate,
-    certificate,
+    inspector,
     lyapunov_spectrum,
     orthonormal,
     trajectories,
 )
-from lightning_lyap.cholesky import cholesky_qr
+from lightning_lyap.cholesky import WIDE, cholesky_qr
 from lightning_lyap.householder import householder_qr
 from lightning_lyap.orthonormal import PASSES, Cascade, orthonormalize
 from tests.cells import INPUT_SIZE, KINDS, build
@@ -74,6 +74,26 @@ class TestFailure:
             result.log_stretch, reference(basis).log_stretch, rtol=0, atol=1e-9
         )
 
+    def test_takes_narrower_panels_before_more_passes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Columns close to those of other panels hold; of the same panel they don't."""
+        monkeypatch.setattr(orthonormal, "PANEL", 4)
+        basis = torch.randn(2, 20, 16, dtype=F64)
+        basis[1, :, 10] = basis[1, :, 0] + 1e-9 * basis[1, :, 10]
+        cascade, result = by_cascade(basis)
+        assert (cascade.panel_width, cascade.level) == (4, 0)
+        assert_near(result.log_stretch, reference(basis).log_stretch, 1e-6)
+
+    def test_narrower_panels_of_few_columns_are_the_same(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(orthonormal, "PANEL", 16)
+        basis = torch.randn(2, 20, 16, dtype=F64)
+        basis[1, :, 10] = basis[1, :, 0] + 1e-9 * basis[1, :, 10]
+        cascade, _ = by_cascade(basis)
+        assert (cascade.panel_width, cascade.level) == (WIDE, 1)
+
     def test_one_failure_among_several_is_kept(self) -> None:
         cascade = Cascade()
         for basis in (self.hard()[:1], self.hard(), self.hard()[2:]):
@@ -131,7 +151,7 @@ def test_spectra_are_those_by_reflections(
 
 
 class TestRun:
-    """A run asks once, and does again what did not hold."""
+    """A run asks early and at the end, and does again what did not hold."""
 
     def run(self, every: Any = 1, **settings: Any) -> SpectrumEstimate:
         """Measure a linear map whose second direction shrinks by e^-8 in each step."""
@@ -148,9 +168,9 @@ class TestRun:
             **settings,
         )
 
-    def test_asks_once_at_the_end(self, cascade: list[int]) -> None:
+    def test_asks_early_and_at_the_end(self, cascade: list[int]) -> None:
         estimate = self.run()
-        assert cascade == [0]
+        assert cascade == [0, 0]
         assert_near(estimate.exponents[:1], torch.zeros(1, dtype=F64), 0.1)
 
     def test_asks_after_each_span(
@@ -220,7 +240,7 @@ def test_nothing_but_lengths_is_read_inside_the_loop(
         return torch.eye(size, 1, dtype=F64)
 
     monkeypatch.setattr(trajectories.Trajectories, "go", watched)
-    monkeypatch.setattr(certificate, "random_orthonormal_basis", vector)
+    monkeypatch.setattr(inspector, "random_orthonormal_basis", vector)
     estimate = measured(kind, orthonormalize_every=2)
     assert estimate.certificate.checks.keys() >= {"tangent_map", "orthogonality"}
     assert set(reads.types) == {torch.int64, torch.bool}

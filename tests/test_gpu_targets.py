@@ -231,9 +231,9 @@ class TestReplayed:
     def test_has_the_same_numbers_without_bars(self, monkeypatch: pytest.MonkeyPatch) -> None:
         called: list[int] = []
 
-        def method(basis: Tensor, passes: int = 1) -> Any:
+        def method(basis: Tensor, passes: int = 1, **settings: Any) -> Any:
             called.append(len(basis))
-            return cholesky_qr(basis, passes)
+            return cholesky_qr(basis, passes, **settings)
 
         monkeypatch.setattr(replayed, "Replayed", lambda: method)
         rows = replayed.measure(TOY, CPU).rows
@@ -244,7 +244,7 @@ class TestReplayed:
         assert all(0 < difference < 1e-3 for difference in differences)
 
     def test_times_what_it_replays(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def broken(basis: Tensor, passes: int = 1) -> Any:
+        def broken(basis: Tensor, passes: int = 1, **settings: Any) -> Any:
             raise ArithmeticError("replayed")
 
         monkeypatch.setattr(replayed, "Replayed", lambda: broken)

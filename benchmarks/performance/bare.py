@@ -23,7 +23,7 @@ def leading_exponent(module: nn.RNNBase, inputs: Tensor, vector: Tensor) -> Tens
     """Advance states and a tangent vector, normalized every step: equations, and nothing else.
 
     Args:
-        module: An LSTM of one layer; the tangent is that of its hidden state, the cell state held fixed.
+        module: An LSTM of one layer, whose cell state is held fixed in the derivative.
         inputs: ``[B, T, I]``.
         vector: To start from, ``[H, 1]``.
 
