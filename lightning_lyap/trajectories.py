@@ -25,9 +25,8 @@ from lightning_lyap.upload import upload
 
 Progress = Callable[[int, int], None]
 
-# Factorizations of a `Cascade` before the first question whether they hold, and between two of
-# these, which wait for the device. What does not hold is found early, as a rule, and little lost.
-FIRST_SPAN, SPAN = 8, 128
+# Factorizations of a `Cascade` between two questions whether they hold, which wait for the device.
+SPAN = 128
 
 
 class Trajectories:
@@ -122,8 +121,7 @@ class Trajectories:
         """Go on, block by block.
 
         With a schedule that doesn't look at the factorizations nothing waits for the device but, on
-        CUDA, a question after the first `FIRST_SPAN` blocks, every `SPAN` more, and at the end,
-        whether these hold.
+        CUDA, a question after every `SPAN` blocks, and at the end, whether these hold.
 
         Args:
             drive: ``[T, B, ...]``.
@@ -133,7 +131,7 @@ class Trajectories:
         report = None if report is None else _forward_only(report, self._done)
         while self._done < until:
             mark = None if self._cascade is None or self._schedule.looks else self._mark()
-            for _ in range(FIRST_SPAN if self._done == 0 else SPAN):
+            for _ in range(SPAN):
                 if self._done < until:
                     self._go_block(drive, until, report)
             if mark is not None and self._cascade is not None and not self._cascade.holds():

@@ -75,7 +75,7 @@ def test_on_the_cpu_nothing_waits() -> None:
 
 
 def test_waits_of_steps_and_of_the_end_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    go, step, taken = Trajectories.go, StackedRecurrence.step, []
+    go, step, taken = Trajectories.go, StackedRecurrence.step_with_basis, []
 
     def waiting_step(*given: Any) -> Any:
         taken.append(1)
@@ -87,7 +87,7 @@ def test_waits_of_steps_and_of_the_end_are_told_apart(monkeypatch: pytest.Monkey
         with record_function(WAIT):
             pass
 
-    monkeypatch.setattr(StackedRecurrence, "step", waiting_step)
+    monkeypatch.setattr(StackedRecurrence, "step_with_basis", waiting_step)
     monkeypatch.setattr(Trajectories, "go", waiting_end)
     asked: list[torch.device] = []
 

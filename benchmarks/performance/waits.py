@@ -76,7 +76,7 @@ def marked() -> Iterator[None]:
     Yields:
         None.
     """
-    go, step = Trajectories.go, StackedRecurrence.step
+    go, step = Trajectories.go, StackedRecurrence.step_with_basis
 
     def watched_loop(*given: Any) -> None:
         with record_function(LOOP):
@@ -88,7 +88,7 @@ def marked() -> Iterator[None]:
 
     with (
         mock.patch.object(Trajectories, "go", watched_loop),
-        mock.patch.object(StackedRecurrence, "step", watched_step),
+        mock.patch.object(StackedRecurrence, "step_with_basis", watched_step),
     ):
         yield
 
