@@ -152,7 +152,8 @@ def advance(system: Dynamics, drive: Tensor, state: State, basis: Basis) -> tupl
     """Advance a state and its tangent vectors by one step.
 
     Dynamics that can do so in less time than `Dynamics.step` and its map have a method
-    ``step_with_basis``.
+    ``step_with_basis``. A subclass or a wrapper with a ``step`` of its own needs one of its own,
+    too: otherwise its step is taken.
 
     Args:
         system: The dynamics.
@@ -163,12 +164,22 @@ def advance(system: Dynamics, drive: Tensor, state: State, basis: Basis) -> tupl
     Returns:
         The new state, and ``J Q``, ``[B, N, K]``.
     """
-    at_once: Any = getattr(system, "step_with_basis", None)
-    if at_once is not None:
-        moved: tuple[State, Tensor] = at_once(drive, state, basis)
+    if _steps_with_basis(type(system)):
+        at_once: Any = system
+        moved: tuple[State, Tensor] = at_once.step_with_basis(drive, state, basis)
         return moved
     new_state, push = system.step(drive, state)
     return new_state, push(basis)
+
+
+def _steps_with_basis(kind: type) -> bool:
+    """Tell whether a class has a method ``step_with_basis`` that goes with its ``step``."""
+    for owner in kind.__mro__:
+        if "step_with_basis" in vars(owner):
+            return True
+        if "step" in vars(owner):
+            return False
+    return False
 
 
 def runs_in_threads(system: Dynamics) -> bool:

@@ -5,10 +5,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import AutodiffDynamics, Dynamics, from_torch_module
-from lightning_lyap.dynamics.base import as_state_tensors, compute_dtype, stack_rows
-from tests.cells import build
+from lightning_lyap.dynamics.base import (
+    State,
+    TangentMap,
+    advance,
+    as_state_tensors,
+    compute_dtype,
+    stack_rows,
+)
+from lightning_lyap.dynamics.stacked import StackedRecurrence
+from tests.cells import build, sequences
 
 
 def test_stacked_rows_are_column_major() -> None:
@@ -51,3 +61,53 @@ def test_states_that_are_no_tensors_are_refused(given: Any) -> None:
 def test_both_kinds_of_dynamics_keep_the_protocol() -> None:
     assert isinstance(from_torch_module(build("lstm")), Dynamics)
     assert isinstance(AutodiffDynamics(lambda x, s: s, torch.zeros(1, 2)), Dynamics)
+
+
+def halved(stepped: tuple[State, TangentMap]) -> tuple[State, TangentMap]:
+    """Return half of what a step gives."""
+    new, push = stepped
+    return tuple(0.5 * part for part in new), lambda basis: 0.5 * push(basis)
+
+
+class HalvedRecurrence(StackedRecurrence):
+    """Torch's recurrence with a step of its own."""
+
+    def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
+        return halved(super().step(drive, state))
+
+
+class Halved:
+    """The same as a wrapper, which hands on what it does not know."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.tangent_size = inner.tangent_size
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
+        return halved(self.inner.step(drive, state))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("wrap", [True, False])
+def test_a_step_of_ones_own_is_the_one_that_is_taken(wrap: bool) -> None:
+    """Not the faster one of what it is made of."""
+    inner = from_torch_module(build("gru"))
+    parts = inner.layers, inner.dtype, inner.device
+    system: Any = Halved(inner) if wrap else HalvedRecurrence(*parts)
+    x, basis = sequences(2, 1), torch.randn(2, 7, 2, dtype=torch.float64)
+    drive, state = inner.drive(x)[0], inner.initial_state(None, 2)
+    expected, push = halved(inner.step(drive, state))
+    new, moved = advance(system, drive, state, basis)
+    torch.testing.assert_close(new, expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(moved, push(basis), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("other", [None, True])
+def test_an_attribute_of_the_same_name_is_not_taken_for_a_step(other: Any) -> None:
+    system: Any = AutodiffDynamics(lambda x, s: 0.5 * s, torch.ones(1, 2))
+    system.step_with_basis = other
+    estimate = lyapunov_spectrum(system, torch.zeros(1, 4, 0))
+    assert estimate.exponents.exp().tolist() == pytest.approx([0.5, 0.5])
