@@ -13,7 +13,13 @@ from torch import Tensor
 
 from lightning_lyap.certificate import Check
 from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import Certifiable, State, advance, num_blocks
+from lightning_lyap.dynamics.base import (
+    Certifiable,
+    State,
+    advance,
+    num_blocks,
+    runs_in_threads,
+)
 from lightning_lyap.orthonormal import random_orthonormal_basis
 from lightning_lyap.reflectors import Basis, Reflectors
 from lightning_lyap.rounding import Factorization
@@ -120,9 +126,11 @@ class Inspector:
     def settle(self) -> None:
         """Check what was put off, with the precision that is set now."""
         rest = self._seen
+        # What may hold something of each sequence, as a user's dynamics may, takes no other batch.
+        most = DERIVATIVES if runs_in_threads(self._system) else 0
         while rest:
             sizes = accumulate(block.drive.shape[1] for block in rest)
-            count = max(1, sum(size <= DERIVATIVES for size in sizes))
+            count = max(1, sum(size <= most for size in sizes))
             self._check_tangents(rest[:count])
             rest = rest[count:]
         for block in self._seen:

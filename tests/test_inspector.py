@@ -64,3 +64,40 @@ def test_volume_of_every_step_of_a_block(step: int, monkeypatch: pytest.MonkeyPa
     with pytest.warns(RuntimeWarning, match="sum_rule"):
         check = lyapunov_spectrum(rnn, x, orthonormalize_every=4).certificate.checks["sum_rule"]
     assert check.residual == pytest.approx(FAULT / 4, rel=1e-6)
+
+
+class OfEachSequence:
+    """Dynamics that hold something of each sequence, and take whole batches alone."""
+
+    tangent_size, dtype, device = 3, torch.float64, torch.device("cpu")
+
+    def __init__(self, batch: int) -> None:
+        self.matrices = torch.randn(batch, 3, 3, dtype=torch.float64)
+
+    def drive(self, inputs: Tensor) -> Tensor:
+        return inputs.transpose(0, 1)
+
+    def initial_state(self, given: Any, batch_size: int) -> Any:
+        return (torch.zeros(batch_size, 3, dtype=torch.float64),)
+
+    def export_state(self, state: Any) -> Any:
+        return state[0]
+
+    def step(self, drive: Tensor, state: Any) -> Any:
+        new = self.derivative(drive, state, state[0]) + drive
+        return (new,), lambda basis: self.matrices @ basis
+
+    def derivative(self, drive: Tensor, state: Any, vector: Tensor) -> Tensor:
+        if len(vector) != len(self.matrices):
+            raise ValueError("another batch")
+        return (self.matrices @ vector.unsqueeze(-1)).squeeze(-1)
+
+    def log_abs_det(self, drive: Tensor, state: Any) -> Tensor:
+        raise NotImplementedError
+
+
+def test_blocks_of_dynamics_that_are_not_known_are_checked_one_by_one() -> None:
+    x = torch.randn(4, 20, 3, dtype=torch.float64)
+    certificate = lyapunov_spectrum(OfEachSequence(4), x, num_exponents=2).certificate
+    assert certificate.passed
+    assert "tangent_map" in certificate.checks
