@@ -124,7 +124,7 @@ class Group:
         self.shares = list(shares)
         for share in self.shares[1:]:
             # Determinants cost as much as factorizations: one sequence of the group is enough.
-            share.inspector = Inspector(share.system, volumes=False)
+            share.inspector = Inspector(share.system, volumes=False, products=False)
         self._drives = list(drives)
 
     @property

@@ -21,7 +21,7 @@ from lightning_lyap.dynamics.base import (
     runs_in_threads,
 )
 from lightning_lyap.orthonormal import random_orthonormal_basis
-from lightning_lyap.reflectors import Basis, Reflectors
+from lightning_lyap.reflectors import Basis, Reflectors, dense
 from lightning_lyap.rounding import Factorization
 from lightning_lyap.upload import upload
 
@@ -45,6 +45,7 @@ class _Block(NamedTuple):
         state: State at its start.
         drive: Its steps, ``[d, B, ...]``.
         complete: Whether the basis is a complete one.
+        basis: Some basis, ``[B, N, k]``, if the product with it is to be checked; else None.
         log_stretch: See `Factorization`; so are the others.
         resolved: Likewise.
         rounding_error: Likewise.
@@ -54,6 +55,7 @@ class _Block(NamedTuple):
     state: State
     drive: Tensor
     complete: bool
+    basis: Tensor | None
     log_stretch: Tensor
     resolved: Tensor
     rounding_error: Tensor
@@ -68,21 +70,24 @@ class Inspector:
     Args:
         system: The dynamics.
         volumes: Whether to check the sum rule.
+        products: Whether to check the product with the whole basis at the start: a step more.
     """
 
-    def __init__(self, system: Dynamics, volumes: bool = True) -> None:
+    def __init__(self, system: Dynamics, volumes: bool = True, products: bool = True) -> None:
         self._system = system
         self._volumes = volumes
+        self._products = products
         self._blocks = 0
         self._checked = 0
         self._kept: list[tuple[str, Tensor, Tensor]] = []
         self._seen: list[_Block] = []
+        self._basis: Basis | None = None
 
     def copy(self) -> "Inspector":
         """Return an inspector that has seen the same blocks and goes on by itself."""
-        other = Inspector(self._system, self._volumes)
+        other = Inspector(self._system, self._volumes, self._products)
         other._blocks, other._checked, other._kept = self._blocks, self._checked, list(self._kept)
-        other._seen = list(self._seen)
+        other._seen, other._basis = list(self._seen), self._basis
         return other
 
     @property
@@ -121,10 +126,13 @@ class Inspector:
             state, basis = start
             complete = num_blocks(self._system) * basis.shape[2] == self._system.tangent_size
             complete = complete and self._volumes
-            self._seen.append(_Block(self._blocks, state, drive, complete, *result[1:]))
+            self._seen.append(_Block(self._blocks, state, drive, complete, None, *result[1:]))
+            if self._products and self._blocks == 1 and basis.shape[2] > 1:
+                self._basis = basis
 
     def settle(self) -> None:
         """Check what was put off, with the precision that is set now."""
+        self._give_basis()
         rest = self._seen
         # What may hold something of each sequence, as a user's dynamics may, takes no other batch.
         most = DERIVATIVES if runs_in_threads(self._system) else 0
@@ -136,7 +144,17 @@ class Inspector:
         for block in self._seen:
             if block.complete:
                 self._check_volume(block)
-        self._seen = []
+        self._seen, self._basis = [], None
+
+    def _give_basis(self) -> None:
+        """Let the product with the basis that a run starts from be checked, in one of its blocks.
+
+        Not in the first one if there are others: in a state of zeros many terms vanish.
+        """
+        if self._basis is not None and self._seen:
+            same = [block.drive.shape[1] == self._basis.shape[0] for block in self._seen[:2]]
+            index = len(same) - 1 if same[-1] else 0
+            self._seen[index] = self._seen[index]._replace(basis=dense(self._basis))
 
     def _keep(self, name: str, residuals: Tensor, bounds: Tensor | float) -> None:
         """Keep a check of an identity.
@@ -177,25 +195,59 @@ class Inspector:
     def _check_tangents(self, blocks: list[_Block]) -> None:
         """Compare the tangent map with automatic differentiation in a random direction for each.
 
+        Several vectors may be multiplied in another way than one, and states in another way where
+        vectors go along with them: both must come out the same.
+
         Args:
             blocks: Some, of which the first steps are taken, all as one batch.
         """
         system: Any = self._system
-        size, dtype = system.tangent_size, system.dtype
         state = tuple(map(torch.cat, zip(*[block.state for block in blocks], strict=True)))
         drive = torch.cat([block.drive[0] for block in blocks])
+        vector = torch.cat([self._direction(block) for block in blocks])
+        expected = system.derivative(drive, state, vector[..., 0])
+        new, moved = advance(system, drive, state, vector)
+        self._compare(moved, expected)
+        for got, alone in zip(new, system.step(drive, state)[0], strict=True):
+            self._compare(got, alone)
+        by_block = expected.split([block.drive.shape[1] for block in blocks])
+        for block, own in zip(blocks, by_block, strict=True):
+            if block.basis is not None:
+                moved = advance(system, block.drive[0], block.state, block.basis)[1]
+                self._compare(moved @ self._weights(block.basis), own)
+
+    def _direction(self, block: _Block) -> Tensor:
+        """Draw a direction for a block, within the span of its basis if that is kept.
+
+        Args:
+            block: The block.
+
+        Returns:
+            ``[B, N, 1]``, the same for all sequences without basis.
+        """
+        if block.basis is not None:
+            return block.basis @ self._weights(block.basis)
+        size, dtype, cpu = self._system.tangent_size, self._system.dtype, torch.device("cpu")
+        vector = random_orthonormal_basis(size, 1, block.number, dtype, cpu)
+        return upload(vector, self._system.device).expand(block.drive.shape[1], -1, -1)
+
+    def _weights(self, basis: Tensor) -> Tensor:
+        """Draw the weights of tangent vectors, ``[k, 1]``, in a random direction."""
         cpu = torch.device("cpu")
-        vectors = [
-            random_orthonormal_basis(size, 1, block.number, dtype, cpu).expand(
-                block.drive.shape[1], -1, -1
-            )
-            for block in blocks
-        ]
-        vector = upload(torch.cat(vectors), system.device)
-        expected = system.derivative(drive, state, vector[..., 0]).double()
-        got = advance(system, drive, state, vector)[1][..., 0].double()
-        residual = (got - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1)
-        self._keep("tangent_map", residual, RESIDUALS[dtype])
+        weights = random_orthonormal_basis(basis.shape[-1], 1, 0, basis.dtype, cpu)
+        return upload(weights, basis.device)
+
+    def _compare(self, got: Tensor, expected: Tensor) -> None:
+        """Keep how far what a step with tangent vectors gives is from what it should be.
+
+        Args:
+            got: ``[B, ...]``.
+            expected: As many numbers for each sequence.
+        """
+        wanted = expected.double().reshape(len(expected), -1)
+        difference = (got.double().reshape(wanted.shape) - wanted).norm(dim=-1)
+        residual = difference / wanted.norm(dim=-1).clamp(min=1)
+        self._keep("tangent_map", residual, RESIDUALS[self._system.dtype])
 
     def _check_volume(self, block: "_Block") -> None:
         """Compare the stretches of one sequence with the determinants of its steps.

@@ -17,7 +17,7 @@ from lightning_lyap.dynamics.gru import GRULayer
 from lightning_lyap.dynamics.lstm import LSTMLayer
 from lightning_lyap.dynamics.rnn import RNNLayer
 from lightning_lyap.dynamics.stacked import StackedRecurrence
-from tests.cells import F64, KINDS, LAYERS, build, random_state, sequences
+from tests.cells import F64, KINDS, LAYERS, build, multiply_weights, random_state, sequences
 from tests.exposing import expose, names
 
 
@@ -191,6 +191,46 @@ class TestPlantedInTheTangentMap:
     ) -> None:
         plant_step(monkeypatch, RNNLayer, lambda layer: replace(layer, nonlinearity="tanh"))
         self.found("relu", dtype, layers)
+
+
+@pytest.mark.parametrize("count", [2, 8, None])
+@pytest.mark.parametrize("layers", LAYERS)
+@pytest.mark.parametrize(("kind", "state"), [("relu", "full"), ("gru", "full"), ("lstm", "hidden")])
+def test_planted_in_products_with_several_vectors(
+    kind: str, state: str, layers: LayerChoice, count: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few, many and all are multiplied in ways of their own, none of which a single one takes."""
+    owner = UncoupledLayers if layers == "union" else StackedRecurrence
+    own: Any = owner.step_with_basis
+
+    def planted(system: Any, drive: Tensor, given: Any, basis: Any) -> Any:
+        new, moved = own(system, drive, given, basis)
+        wrong = torch.arange(basis.shape[-1]) == max(1, basis.shape[-1] - 1)
+        moving = (given[0] != 0).any(1)[:, None, None]  # not at the start, where terms vanish
+        return new, torch.where(wrong & moving, 1.05 * moved, moved)
+
+    monkeypatch.setattr(owner, "step_with_basis", planted)
+    module = build(kind, num_layers=2, hidden_size=9).float()
+    x = sequences(3, 6, torch.float32)
+    expose(module, x, "tangent_map", layers=layers, state=state, num_exponents=count)
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+@pytest.mark.parametrize("kind", ["tanh", "relu", "gru", "lstm", "projected"])
+def test_planted_in_states_that_vectors_go_along_with(
+    kind: str, layers: LayerChoice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module's own forward pass is compared with states that go alone."""
+    along = Gates.applied_along
+
+    def planted(gates: Gates, states: Tensor, tangent: Any) -> Any:
+        recurrent, products = along(gates, states, tangent)
+        return (recurrent if products is None else 1.01 * recurrent), products
+
+    monkeypatch.setattr(Gates, "applied_along", planted)
+    module = multiply_weights(build(kind, num_layers=2), 0.5).float()
+    x = sequences(2, 20, torch.float32)
+    expose(module, x, "tangent_map", layers=layers, num_exponents=1)
 
 
 @pytest.mark.parametrize(("kind", "state"), KINDS)
