@@ -249,7 +249,7 @@ class Inspector:
         residual = difference / wanted.norm(dim=-1).clamp(min=1)
         self._keep("tangent_map", residual, RESIDUALS[self._system.dtype])
 
-    def _check_volume(self, block: "_Block") -> None:
+    def _check_volume(self, block: _Block) -> None:
         """Compare the stretches of one sequence with the determinants of its steps.
 
         Args:
