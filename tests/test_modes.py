@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap.modes import evaluating
+from lightning_lyap.modes import evaluating, in_evaluation_mode
 
 
 class Counting(nn.Module):
@@ -49,3 +49,17 @@ def test_everything_is_put_back(fails: bool) -> None:
     assert first.calls is shared
     assert first.last is None
     assert not hasattr(first, "first")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_modes_are_put_back_and_no_method_of_the_module_is_called(fails: bool) -> None:
+    class Stubborn(nn.Dropout):
+        def train(self, mode: bool = True) -> "Stubborn":
+            raise AssertionError
+
+    network = nn.Sequential(nn.Dropout(), Stubborn(), nn.Dropout().eval())
+    with pytest.raises(KeyError) if fails else torch.no_grad(), in_evaluation_mode(network):
+        assert not any(part.training for part in network)
+        if fails:
+            raise KeyError
+    assert [part.training for part in network] == [True, True, False]

@@ -57,6 +57,18 @@ def test_training_is_bitwise_the_same_and_the_spectrum_that_of_the_weights(
         assert torch.equal(history.exponents()[-1], lyapunov_spectrum(rnn, held_out()).exponents)
 
 
+class Spectral(Predictor):
+    """Its recurrent weights, read in training mode, are not the same twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        parametrizations.spectral_norm(self.rnn, "weight_hh_l0")
+
+
+def test_weights_that_change_when_they_are_read_train_as_without(tmp_path: Path) -> None:
+    assert_sacred(tmp_path, Mode(WHOLE, {}, network=Spectral))
+
+
 class Remembering(Predictor):
     """Goes on from the state in which the batch before ended, whatever that was."""
 
