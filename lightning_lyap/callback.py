@@ -205,6 +205,7 @@ class LyapunovSpectrumCallback(Callback):
             measured = probe.take(trainer, pl_module)
             values = self._reporter.publish(trainer, 0.0, measured, self.every_n_validations)
             self._logged.log_before_training(trainer, probe.modules, values)
+        self._logged.recall(trainer)
         self._reporter.remark(trainer, unseen=wanted and not seen)
         probe.source.stop()
         self._reporter.pace.restart()

@@ -70,6 +70,45 @@ def test_monitors_go_on_after_a_resumption_before_the_next_measurement(
     assert resumed[0].histories["rnn"].epochs == [0.0, 1.0, 4.0]  # type: ignore[attr-defined]
 
 
+WATCHERS: dict[str, Any] = {
+    "checkpoint after an epoch": lambda folder: ModelCheckpoint(
+        folder, monitor="lyapunov/max", save_on_train_epoch_end=True
+    ),
+    "checkpoint after a step": lambda folder: ModelCheckpoint(
+        folder, monitor="lyapunov/max", every_n_train_steps=1
+    ),
+    "stopping": lambda folder: EarlyStopping(
+        "lyapunov/max", patience=9, check_on_train_epoch_end=True
+    ),
+}
+
+
+@pytest.mark.parametrize("watcher", WATCHERS)
+def test_monitors_find_the_last_value_before_the_first_validation(
+    tmp_path: Path, watcher: str
+) -> None:
+    """Of a run that begins, and of one that goes on: it is the value the whole run would find."""
+
+    class Heard(pl.Callback):
+        def __init__(self) -> None:
+            self.values: list[float] = []
+
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+            self.values.append(trainer.callback_metrics["lyapunov/max"].item())
+
+    def run(epochs: int, last: str | None = None) -> list[float]:
+        folder, heard = tmp_path / f"{epochs}", Heard()
+        saver = ModelCheckpoint(folder, save_last=True, save_on_train_epoch_end=True)
+        others = [saver, WATCHERS[watcher](folder / "best"), heard]
+        settings: dict[str, Any] = {"check_val_every_n_epoch": 2, "enable_checkpointing": True}
+        fit(tmp_path, *others, quiet(), max_epochs=epochs, ckpt_path=last, **settings)
+        return heard.values
+
+    whole, begun = run(3), run(2)
+    assert len(set(whole)) == 2
+    assert begun + run(3, str(tmp_path / "2" / "last.ckpt")) == whole
+
+
 def test_a_callback_used_again_begins_a_new_history(tmp_path: Path) -> None:
     callback = quiet()
     fit(tmp_path, callback)
