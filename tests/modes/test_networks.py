@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torchmetrics import MeanMetric
 
 from lightning_lyap import lyapunov_spectrum
 from tests.modes.runs import NUM_SEQUENCES, Mode, assert_sacred, held_out, quick
@@ -88,7 +89,32 @@ class Remembering(Predictor):
         return self.read_out(outputs)
 
 
-@pytest.mark.parametrize("network", [Predictor, Remembering])
+class Summing(Predictor):
+    """Sums up what it returns, in a metric and a list, and learns by them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.calls = MeanMetric(), [0]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = super().forward(inputs)
+        self.mean.update(outputs.detach())
+        self.calls.append(1)
+        return outputs + self.mean.compute() + len(self.calls)
+
+
+class Telling(Predictor):
+    """Logs from its forward pass, and learns by what reaches the Trainer."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.log_dict({"size": inputs.mean()})
+        return super().forward(inputs)
+
+    def on_train_epoch_end(self) -> None:
+        self.read_out.bias.data += self.trainer.callback_metrics["size"]
+
+
+@pytest.mark.parametrize("network", [Predictor, Remembering, Summing, Telling])
 def test_a_run_on_windows_leaves_what_the_network_keeps(
     network: type[Predictor], tmp_path: Path
 ) -> None:
