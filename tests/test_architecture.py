@@ -125,7 +125,7 @@ SIGHT = {
     "generators": set[str](),
     "driving": {"capture", "failures", "generators", "modes", "recordings"},
     "probe": MATHEMATICS | {"generators", "metric", "recordings"},
-    "ledger": {"checks", "failures", "history", "probe", "trainer_facts"},
+    "ledger": {"checks", "estimate", "failures", "history", "probe", "trainer_facts"},
     "network_probe": {
         "compiled",
         "driving",

@@ -1,5 +1,6 @@
 """The callback goes on where a run was interrupted, and keeps apart what belongs apart."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from lightning_lyap.exact_resume import ExactResume
-from tests.networks import (
-    EncoderDecoder,
-    fit,
-)
+from tests.networks import EncoderDecoder, Predictor, fit, train_loader, val_loader
 from tests.observers import quiet, same_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
@@ -123,6 +121,36 @@ def test_spectra_measured_otherwise_are_not_mixed_silently(tmp_path: Path) -> No
         UserWarning, match="measured with .*'num_steps': 100.* one history will hold"
     ):
         quiet(num_steps=5).load_state_dict(callback.state_dict())
+
+
+def test_a_run_that_goes_on_with_another_number_of_exponents_begins_a_history(
+    tmp_path: Path,
+) -> None:
+    saver = ModelCheckpoint(tmp_path, save_last=True)
+    fit(tmp_path, quiet(), saver, enable_checkpointing=True)
+    callback = quiet(num_exponents=2)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        last = str(tmp_path / "last.ckpt")
+        fit(tmp_path, callback, max_epochs=4, ckpt_path=last)
+    said = [str(warning.message) for warning in seen if "have 2 exponents" in str(warning.message)]
+    assert len(said) == 1
+    assert "now have 2 exponents, N = 6, and had 6, N = 6: its history begins anew" in said[0]
+    history = callback.histories["rnn"]
+    assert history.epochs == [3.0, 4.0]
+    assert history.exponents().shape == (2, 2)
+    assert history.failures == []
+
+
+def test_a_network_of_another_size_begins_a_history(tmp_path: Path) -> None:
+    callback = quiet()
+    runner, _ = fit(tmp_path, callback)
+    callback.histories["rnn"].record_failure(2.0, 8, "counted")
+    runner.fit_loop.max_epochs = 3
+    with pytest.warns(UserWarning, match="now have 9 exponents, N = 9, and had 6, N = 6"):
+        runner.fit(Predictor(hidden_size=9), train_loader(), val_loader())
+    assert callback.histories["rnn"].epochs == [3.0]
+    assert [failure["message"] for failure in callback.histories["rnn"].failures] == ["counted"]
 
 
 def test_state_survives_a_checkpoint_that_holds_tensors_and_text_only(tmp_path: Path) -> None:

@@ -89,10 +89,11 @@ def test_what_changes_in_place_is_what_it_was() -> None:
     network: Any = nn.Sequential(Collecting(total), Collecting(total))
     network(torch.ones(3))
     kept = [(part.total, part.batches, part.names) for part in network]
-    hooks = network[0]._forward_hooks
+    own = network[0]._forward_hooks, network[0]._modules
     with evaluating(network):
         assert network(torch.ones(3)) == 2 * (8 + 3)
-        assert network[0]._forward_hooks is hooks
+        assert network[0]._forward_hooks is own[0]
+        assert network[0]._modules is own[1]
     assert total == 2 * (1 + 3)
     for part, (tensor, batches, names) in zip(network, kept, strict=True):
         assert part.total is tensor
