@@ -184,12 +184,16 @@ class LyapunovSpectrumCallback(Callback):
         return self._run.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the run that `state_dict` returned.
+        """Go on with the run that `state_dict` returned; one in memory outlives validate and test.
 
         Raises:
             ValueError: If that is not what `state_dict` holds; nothing has changed then.
         """
         self._run.load_state_dict(state_dict)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note what the Trainer is about to do."""
+        self._run.enter(stage)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the modules and the sequences; what is wrong with them is said here."""
