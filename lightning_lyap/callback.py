@@ -184,12 +184,16 @@ class LyapunovSpectrumCallback(Callback):
         return self._run.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the run that `state_dict` returned.
+        """Go on with the run that `state_dict` returned; one in memory outlives validate and test.
 
         Raises:
             ValueError: If that is not what `state_dict` holds; nothing has changed then.
         """
         self._run.load_state_dict(state_dict)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note what the Trainer is about to do."""
+        self._run.enter(stage)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the modules and the sequences; what is wrong with them is said here."""
@@ -205,6 +209,7 @@ class LyapunovSpectrumCallback(Callback):
             measured = probe.take(trainer, pl_module)
             values = self._reporter.publish(trainer, 0.0, measured, self.every_n_validations)
             self._logged.log_before_training(trainer, probe.modules, values)
+        self._logged.recall(trainer)
         self._reporter.remark(trainer, unseen=wanted and not seen)
         probe.source.stop()
         self._reporter.pace.restart()

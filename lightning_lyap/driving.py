@@ -5,7 +5,8 @@ Either the DataModule offers held-out windows by a method
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -95,7 +96,7 @@ class SequenceSource:
             recorder = InputRecorder(self._modules, self._share, self._num_steps)
             batch = trainer.strategy.batch_to_device(self._offered)
             batch = trainer.precision_plugin.convert_input(batch)
-            with recorder, evaluating(module), trainer.precision_plugin.forward_context():
+            with recorder, _unheard(module), trainer.precision_plugin.forward_context():
                 module(*batch)
         if recorder is None:
             raise RuntimeError("Expected to have watched the recurrent modules, but did not.")
@@ -170,6 +171,27 @@ def open_source(
         message = describe(error, "asking the DataModule")
         release(error, of_the_user)
     return BrokenSource(message)
+
+
+@contextmanager
+def _unheard(module: LightningModule) -> Iterator[None]:
+    """Evaluate a module, and let nothing that it logs meanwhile reach the Trainer.
+
+    Args:
+        module: The module, whose parts may be LightningModules, too.
+
+    Yields:
+        None.
+    """
+    with evaluating(module):
+        for part in module.modules():
+            if hasattr(part, "log_dict"):
+                vars(part).update(log=_ignore, log_dict=_ignore)
+        yield
+
+
+def _ignore(*args: Any, **kwargs: Any) -> None:
+    """Take what a module logs, and leave it at that."""
 
 
 def _tensors(batch: Tensor | Sequence[Tensor], num_sequences: int) -> tuple[Tensor, ...]:

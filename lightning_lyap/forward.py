@@ -13,6 +13,7 @@ from lightning_lyap.certificate import Check, worst
 from lightning_lyap.dynamics import AutodiffDynamics, Dynamics, UncoupledLayers
 from lightning_lyap.dynamics.base import State
 from lightning_lyap.dynamics.stacked import StackedRecurrence
+from lightning_lyap.modes import in_evaluation_mode
 
 # Steps compared with a module's own forward pass, and how many eps, or how much in half precision,
 # they may differ by.
@@ -159,13 +160,11 @@ def _own_last_state(module: Any, inputs: Tensor, given: tuple[Tensor, ...]) -> t
     Returns:
         Its state after them; empty if the forward pass is of another form.
     """
-    modes = [(part, part.training) for part in module.modules()]
     cudnn, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False  # TF32, as a rule
     try:
-        for part, _ in modes:
-            part.training = False
         state: Any = given if len(given) > 1 else given[0]
-        with torch.random.fork_rng([inputs.device] if inputs.is_cuda else []):
+        generators = torch.random.fork_rng([inputs.device] if inputs.is_cuda else [])
+        with in_evaluation_mode(module), generators:
             # Not by a call: the hooks on the module are the user's.
             if isinstance(module, nn.RNNBase):
                 x = inputs if module.batch_first else inputs.transpose(0, 1)
@@ -178,8 +177,6 @@ def _own_last_state(module: Any, inputs: Tensor, given: tuple[Tensor, ...]) -> t
         # A subclass may take other arguments, return anything, and fail in any way.
         return ()
     finally:
-        for part, training in modes:
-            part.training = training
         torch.backends.cudnn.enabled = cudnn
 
 

@@ -62,12 +62,12 @@ class SpectrumHistory:
         Raises:
             ValueError: If it has another size than those before.
         """
-        sizes = [(s.num_exponents, s.tangent_size) for s in (*self.spectra[:1], spectrum)]
-        if sizes[0] != sizes[-1]:
+        if not self.takes(spectrum):
+            before = self.spectra[0]
             raise ValueError(
-                f"Expected a spectrum of {sizes[0][0]} exponents, N = {sizes[0][1]}, as before, "
-                f"but got {sizes[1][0]}, N = {sizes[1][1]}. Start a new history for another "
-                "network."
+                f"Expected a spectrum of {before.num_exponents} exponents, N = "
+                f"{before.tangent_size}, as before, but got {spectrum.num_exponents}, N = "
+                f"{spectrum.tangent_size}. Start a new history for another network."
             )
         # Inference tensors could not be saved or plotted outside inference mode.
         with torch.inference_mode(False):
@@ -84,6 +84,18 @@ class SpectrumHistory:
         self.epochs.append(float(epoch))
         self.steps.append(int(step))
         self.seconds.append(float(seconds))
+
+    def takes(self, spectrum: MeanSpectrum) -> bool:
+        """Tell whether a spectrum has the size of those before; a history holds one size alone.
+
+        Args:
+            spectrum: What was measured.
+
+        Returns:
+            True if it has, and in an empty history.
+        """
+        sizes = {(one.num_exponents, one.tangent_size) for one in (*self.spectra[:1], spectrum)}
+        return len(sizes) == 1
 
     def record_failure(self, epoch: float, step: int, message: str) -> None:
         """Count a measurement that failed.

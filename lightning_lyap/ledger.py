@@ -8,6 +8,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Trainer
 
 from lightning_lyap.checks import check_choice
+from lightning_lyap.estimate import MeanSpectrum
 from lightning_lyap.failures import OUTCOMES, Doing, OnError, guarded
 from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.probe import Measurement
@@ -58,7 +59,7 @@ class Ledger:
                     "settings",
                     f"The spectra of {module!r} in the checkpoint were measured with "
                     f"{history.settings}, those to come will be with {expected}: one history will "
-                    "hold both.",
+                    "hold both, or begin anew if their size differs.",
                 )
 
     def history(self, module: str) -> SpectrumHistory:
@@ -72,6 +73,32 @@ class Ledger:
         """
         if module not in self.histories:
             self.histories[module] = self._new(module)
+        return self.histories[module]
+
+    def history_for(self, module: str, spectrum: MeanSpectrum) -> SpectrumHistory:
+        """Return the history that takes a spectrum, a new one if its size has changed.
+
+        A run may go on with other settings, or with another network.
+
+        Args:
+            module: The module's name.
+            spectrum: Its spectrum.
+
+        Returns:
+            Its history; failures before stay counted.
+        """
+        before = self.history(module)
+        if before.takes(spectrum):
+            return before
+        self.histories[module] = self._new(module)
+        self.histories[module].failures += before.failures
+        self.warn_once(
+            f"size {module}",
+            f"The spectra of {module!r} now have {spectrum.num_exponents} exponents, N = "
+            f"{spectrum.tangent_size}, and had {before.spectra[0].num_exponents}, N = "
+            f"{before.spectra[0].tangent_size}: its history begins anew. Checkpoints written "
+            "before hold the one that ends here.",
+        )
         return self.histories[module]
 
     def _new(self, module: str) -> SpectrumHistory:

@@ -36,7 +36,7 @@ class LoggedValues:
         self.last = values
         for logger in trainer.loggers if values else ():
             with self._ledger.guard(trainer, modules, "logging"):
-                logger.log_metrics(values, step=logging_step(trainer))
+                logger.log_metrics(dict(values), step=logging_step(trainer))
 
     def log(
         self,
@@ -64,8 +64,9 @@ class LoggedValues:
     def recall(self, trainer: Trainer) -> None:
         """Let monitors find the last value of a key that was not logged in this run of the Trainer.
 
-        After a resumption they then act as in the uninterrupted run, and a measurement that fails
-        leaves what was measured before. Logging these values would write them again.
+        After a resumption they then act as in the uninterrupted run, before the first validation
+        they find the untrained network's, and a measurement that fails leaves what was measured
+        before. Logging these values would write them again.
 
         Args:
             trainer: The Trainer.

@@ -1,18 +1,43 @@
-"""Runs a module forward beside its training."""
+"""Puts a module in evaluation mode beside its training, and back."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+TORCH_OWN = frozenset(vars(nn.Module()))
+
+
+@contextmanager
+def in_evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module and its parts in evaluation mode, and each back in the mode it was in.
+
+    Args:
+        module: The module.
+
+    Yields:
+        None.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        for part, _ in modes:
+            part.training = False  # `eval` may be the user's own
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Put a module and its parts in evaluation mode, and everything back to where it was.
 
-    What a network keeps of a forward pass (its last state in an attribute, counts in buffers) is
-    what it kept before; only objects of its own that are no buffers and change in place, such as
-    lists, are not looked after.
+    What a network keeps of a forward pass (its last state in an attribute, counts in buffers, sums
+    in metrics, a list that grows) is what it kept before; only what lies deeper, in objects of its
+    own, is not looked after.
 
     Args:
         module: The module.
@@ -25,11 +50,15 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     attributes = [dict(vars(part)) for part in parts]
     buffers = [dict(part._buffers.items()) for part in parts]
     copies = {buffer: buffer.clone() for buffer in module.buffers()}
-    for part, kept in zip(parts, buffers, strict=True):
-        for name, buffer in kept.items():
-            part._buffers[name] = None if buffer is None else copies[buffer]
-    module.eval()
+    lent = _copies_of_what_may_change(attributes)
     try:
+        for part, own, kept in zip(parts, attributes, buffers, strict=True):
+            vars(part).update(
+                {name: lent[id(value)] for name, value in own.items() if id(value) in lent}
+            )
+            for name, buffer in kept.items():
+                part._buffers[name] = None if buffer is None else copies[buffer]
+        module.eval()
         yield
     finally:
         for part, own, kept, training in zip(parts, attributes, buffers, modes, strict=True):
@@ -41,3 +70,26 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             for name, buffer in kept.items():
                 part._buffers[name] = buffer
             part.training = training
+
+
+def _copies_of_what_may_change(attributes: Iterable[Mapping[str, Any]]) -> dict[int, Any]:
+    """Copy the tensors, lists, dicts, sets and deques among the attributes of modules.
+
+    Torch's own dicts of a module (its hooks, say) stay as they are: others hold on to them.
+
+    Args:
+        attributes: Those of each module, by name.
+
+    Returns:
+        Copies by the identities of what they are copies of.
+    """
+    copies: dict[int, Any] = {}
+    for own in attributes:
+        for name, value in own.items():
+            if name in TORCH_OWN or id(value) in copies:
+                continue
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                copies[id(value)] = value.clone()
+            elif type(value) in (list, dict, set, deque):
+                copies[id(value)] = copy(value)
+    return copies

@@ -1,4 +1,4 @@
-"""How much of the wall time the measurements take, and what would make them cheaper."""
+"""Counts validations and the time between measurements, and what would make them cheaper."""
 
 import math
 import time

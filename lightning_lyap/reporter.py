@@ -167,9 +167,10 @@ class SpectrumReporter(Ledger):
             measurement: Its measurement.
         """
         step, tag, fitting = logging_step(trainer), f"{self._name}/{infix}", is_fitting(trainer)
-        history = self.history(module)
+        history, spectrum = self.history(module), measurement.spectrum
         if fitting:
-            history.append(epoch, step, measurement.spectrum, measurement.seconds)
+            history = self.history_for(module, spectrum)
+            history.append(epoch, step, spectrum, measurement.seconds)
         if not trainer.is_global_zero:
             return
         images: dict[str, NDArray[np.uint8]] = {}
@@ -178,7 +179,7 @@ class SpectrumReporter(Ledger):
             images = draw_figures(measurement, history, when) if self._figures else {}
         for logger in trainer.loggers:
             with self.guard(trainer, [module], "logging"):
-                log_histogram([logger], f"{tag}exponents", measurement.spectrum.exponents, step)
+                log_histogram([logger], f"{tag}exponents", spectrum.exponents, step)
                 for kind, image in images.items():
                     log_image([logger], f"{tag}{kind}", image, step)
         if self._folder is not None and fitting:

@@ -23,6 +23,16 @@ class RunSoFar:
         self._pace = pace
         self._logged = logged
         self._goes_on = False
+        self._has_begun = False
+        self._looks_on = False
+
+    def enter(self, stage: str) -> None:
+        """Note what the Trainer is about to do, before it loads a checkpoint for it.
+
+        Args:
+            stage: ``"fit"``, or one that only looks at a network: ``"validate"``, ``"test"`` ...
+        """
+        self._looks_on = stage != "fit"
 
     def begin(self, trainer: Trainer) -> None:
         """Begin a fit: with nothing, unless a state was loaded or steps were taken before.
@@ -35,10 +45,12 @@ class RunSoFar:
             self._logged.last = {}
             self._ledger.histories.clear()
         self._goes_on = False
+        self._has_begun = True
 
     def end(self) -> None:
         """Forget that a state was loaded: a tuner loads one, too, that no run goes on with."""
         self._goes_on = False
+        self._looks_on = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the run so far: tensors, numbers and text."""
@@ -52,6 +64,8 @@ class RunSoFar:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Let the next fit go on with the run that `state_dict` returned.
 
+        A run in memory stays where the Trainer only looks at a checkpoint of it, the best, say.
+
         Args:
             state_dict: What it returned.
 
@@ -64,6 +78,8 @@ class RunSoFar:
                 f"Expected a state of a LyapunovSpectrumCallback, but got one without {missing}. "
                 "Go on from a checkpoint that this callback has written."
             )
+        if self._looks_on and self._has_begun:
+            return
         self._ledger.load(state_dict["histories"])
         self._pace.validations = state_dict["validations"]
         self._logged.last = state_dict["last"]

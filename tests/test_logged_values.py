@@ -24,6 +24,8 @@ def fake_trainer(**changes: Any) -> Any:
         "state": SimpleNamespace(fn=TrainerFn.FITTING),
         "barebones": False,
         "callback_metrics": {},
+        "loggers": [],
+        "fit_loop": SimpleNamespace(epoch_loop=SimpleNamespace(_batches_that_stepped=7)),
     }
     return SimpleNamespace(**facts | changes)
 
@@ -59,3 +61,17 @@ def test_outside_of_fit_values_are_logged_and_not_kept(stage: TrainerFn) -> None
     values.log(trainer, network, ["rnn"], {"a": 1.0})  # type: ignore[arg-type]
     assert network.logged == [{"a": 1.0}]
     assert values.last == {}
+
+
+def test_what_a_logger_does_to_the_scalars_is_its_own() -> None:
+    class Taking:
+        def __init__(self) -> None:
+            self.seen: list[tuple[float, int]] = []
+
+        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+            self.seen.append((metrics.pop("a"), step))
+
+    values, loggers = logged_values(), [Taking(), Taking()]
+    values.log_before_training(fake_trainer(loggers=loggers), ["rnn"], {"a": 1.0})
+    assert [logger.seen for logger in loggers] == [[(1.0, 7)], [(1.0, 7)]]
+    assert values.last == {"a": 1.0}

@@ -1,10 +1,13 @@
 """After a run in evaluation mode a network keeps what it kept before."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torchmetrics import CatMetric, MeanMetric
 
-from lightning_lyap.modes import evaluating
+from lightning_lyap.modes import evaluating, in_evaluation_mode
 
 
 class Counting(nn.Module):
@@ -49,3 +52,54 @@ def test_everything_is_put_back(fails: bool) -> None:
     assert first.calls is shared
     assert first.last is None
     assert not hasattr(first, "first")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_modes_are_put_back_and_no_method_of_the_module_is_called(fails: bool) -> None:
+    class Stubborn(nn.Dropout):
+        def train(self, mode: bool = True) -> "Stubborn":
+            raise AssertionError
+
+    network = nn.Sequential(nn.Dropout(), Stubborn(), nn.Dropout().eval())
+    with pytest.raises(KeyError) if fails else torch.no_grad(), in_evaluation_mode(network):
+        assert not any(part.training for part in network)
+        if fails:
+            raise KeyError
+    assert [part.training for part in network] == [True, True, False]
+
+
+def test_what_changes_in_place_is_what_it_was() -> None:
+    class Collecting(nn.Module):
+        def __init__(self, total: Tensor) -> None:
+            super().__init__()
+            self.total, self.batches, self.names = total, [1], {"a": 1}
+            self.mean, self.means = MeanMetric(), CatMetric()
+            self.same = self.batches
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.total += x.sum()
+            self.batches.append(2)
+            self.names["b"] = 2
+            for metric in (self.mean, self.means):
+                metric.update(x)
+            assert self.same is self.batches
+            return self.total
+
+    total = torch.ones(())
+    network: Any = nn.Sequential(Collecting(total), Collecting(total))
+    network(torch.ones(3))
+    kept = [(part.total, part.batches, part.names) for part in network]
+    own = network[0]._forward_hooks, network[0]._modules
+    with evaluating(network):
+        assert network(torch.ones(3)) == 2 * (8 + 3)
+        assert network[0]._forward_hooks is own[0]
+        assert network[0]._modules is own[1]
+    assert total == 2 * (1 + 3)
+    for part, (tensor, batches, names) in zip(network, kept, strict=True):
+        assert part.total is tensor
+        assert part.batches is part.same is batches
+        assert part.names is names
+        assert (batches, names) == ([1, 2], {"a": 1, "b": 2})
+    assert [part.mean.update_count for part in network] == [1, 1]
+    assert [part.mean.weight.item() for part in network] == [3, 1]
+    assert [part.means.compute().numel() for part in network] == [3, 1]

@@ -71,3 +71,24 @@ def test_a_state_without_a_part_is_refused_and_changes_nothing(missing: str) -> 
     with pytest.raises(ValueError, match=rf"without \['{missing}'\]"):
         parts.run.load_state_dict(state)
     assert parts.kept == KEPT
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
+def test_a_run_in_memory_stays_where_a_checkpoint_is_only_looked_at(stage: str) -> None:
+    parts = used()
+    parts.run.begin(LATER)
+    parts.run.enter(stage)
+    parts.run.load_state_dict(Parts().run.state_dict())
+    assert parts.kept == (NOTHING if stage == "fit" else KEPT)
+    parts.run.end()
+    parts.run.load_state_dict(Parts().run.state_dict())
+    assert parts.kept == NOTHING
+
+
+@pytest.mark.parametrize("stage", ["validate", "test", "predict"])
+def test_without_a_run_in_memory_that_of_the_checkpoint_is_taken(stage: str) -> None:
+    parts = used()
+    for run, kept in ((Parts().run, NOTHING), (used().run, KEPT)):
+        parts.run.enter(stage)
+        parts.run.load_state_dict(run.state_dict())
+        assert parts.kept == kept

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torchmetrics import MeanMetric
 
 from lightning_lyap import lyapunov_spectrum
 from tests.modes.runs import NUM_SEQUENCES, Mode, assert_sacred, held_out, quick
@@ -57,6 +58,18 @@ def test_training_is_bitwise_the_same_and_the_spectrum_that_of_the_weights(
         assert torch.equal(history.exponents()[-1], lyapunov_spectrum(rnn, held_out()).exponents)
 
 
+class Spectral(Predictor):
+    """Its recurrent weights, read in training mode, are not the same twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        parametrizations.spectral_norm(self.rnn, "weight_hh_l0")
+
+
+def test_weights_that_change_when_they_are_read_train_as_without(tmp_path: Path) -> None:
+    assert_sacred(tmp_path, Mode(WHOLE, {}, network=Spectral))
+
+
 class Remembering(Predictor):
     """Goes on from the state in which the batch before ended, whatever that was."""
 
@@ -76,7 +89,32 @@ class Remembering(Predictor):
         return self.read_out(outputs)
 
 
-@pytest.mark.parametrize("network", [Predictor, Remembering])
+class Summing(Predictor):
+    """Sums up what it returns, in a metric and a list, and learns by them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.calls = MeanMetric(), [0]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = super().forward(inputs)
+        self.mean.update(outputs.detach())
+        self.calls.append(1)
+        return outputs + self.mean.compute() + len(self.calls)
+
+
+class Telling(Predictor):
+    """Logs from its forward pass, and learns by what reaches the Trainer."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.log_dict({"size": inputs.mean()})
+        return super().forward(inputs)
+
+    def on_train_epoch_end(self) -> None:
+        self.read_out.bias.data += self.trainer.callback_metrics["size"]
+
+
+@pytest.mark.parametrize("network", [Predictor, Remembering, Summing, Telling])
 def test_a_run_on_windows_leaves_what_the_network_keeps(
     network: type[Predictor], tmp_path: Path
 ) -> None:

@@ -220,3 +220,39 @@ def test_reloaded_loaders_are_measured_anew(rate: int, tmp_path: Path) -> None:
     last: Tensor = sequences(2 if rate else 1).tensors[0][:NUM_SEQUENCES, :NUM_STEPS]
     expected = lyapunov_spectrum(model.rnn, last).exponents
     assert torch.equal(callback.histories["rnn"].exponents()[-1], expected)
+
+
+def test_a_checkpoint_that_is_only_looked_at_leaves_the_run_as_it_is(tmp_path: Path) -> None:
+    callback = quick()
+    runner, network = fit(tmp_path, callback, max_epochs=1)
+    runner.save_checkpoint(tmp_path / "first.ckpt")
+    runner.fit_loop.max_epochs = 2
+    runner.fit(network, train_loader(), val_loader())
+    looks: list[tuple[Any, Any]] = [
+        (runner.validate, val_loader()),
+        (runner.test, val_loader()),
+        (runner.predict, DataLoader(held_out())),  # type: ignore[arg-type]
+    ]
+    for look, loader in looks:
+        look(network, loader, ckpt_path=str(tmp_path / "first.ckpt"))
+        assert epochs_of(callback) == [0, 1, 2]
+    runner.fit_loop.max_epochs = 3
+    runner.fit(network, train_loader(), val_loader())
+    assert epochs_of(callback) == [0, 1, 2, 3]
+
+
+def test_a_callback_without_a_run_takes_that_of_each_checkpoint_it_looks_at(
+    tmp_path: Path,
+) -> None:
+    runner, network = fit(tmp_path, quick(), max_epochs=1)
+    runner.save_checkpoint(tmp_path / "1.ckpt")
+    runner.fit_loop.max_epochs = 2
+    runner.fit(network, train_loader(), val_loader())
+    runner.save_checkpoint(tmp_path / "2.ckpt")
+    callback = quick()
+    looker = trainer(tmp_path, callback)
+    for name, epochs in (("2", [0, 1, 2]), ("1", [0, 1])):
+        looker.test(network, val_loader(), ckpt_path=str(tmp_path / f"{name}.ckpt"))
+        assert epochs_of(callback) == epochs
+    looker.fit(network, train_loader(), val_loader(), ckpt_path=str(tmp_path / "2.ckpt"))
+    assert epochs_of(callback) == [0, 1, 2]
