@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lightning_lyap.block_bases import factorize
 from lightning_lyap.cuts import Along, Cuts
 from lightning_lyap.dynamics.base import State, num_blocks
 from lightning_lyap.estimate import TimeChunks
 from lightning_lyap.inspector import Inspector
 from lightning_lyap.orthonormal import orthonormalize
 from lightning_lyap.reflectors import dense
-from lightning_lyap.trajectories import Trajectories, factorize
+from lightning_lyap.trajectories import Trajectories
 from lightning_lyap.upload import upload
 
 Report = Callable[[int], None]

@@ -6,21 +6,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_lyap.block_bases import factorize
 from lightning_lyap.contrasts import StretchBins
 from lightning_lyap.dynamics import Dynamics
 from lightning_lyap.dynamics.base import (
     State,
     advance,
     num_blocks,
-    stack_rows,
     takes_reflectors,
 )
 from lightning_lyap.householder import reflector_qr
 from lightning_lyap.inspector import Inspector
 from lightning_lyap.interval import Schedule
-from lightning_lyap.orthonormal import Cascade, Orthonormalization, orthonormalize, pays_on
+from lightning_lyap.orthonormal import Cascade, orthonormalize, pays_on
 from lightning_lyap.reflectors import Basis, dense, pays_for
-from lightning_lyap.rounding import CompactOrthonormalization, Factorization
+from lightning_lyap.rounding import Factorization
 from lightning_lyap.upload import upload
 
 Progress = Callable[[int, int], None]
@@ -310,30 +310,6 @@ def _replaced(state: State, rows: Tensor, part: State) -> State:
         Tensors ``[B, ...]``.
     """
     return tuple(old.index_copy(0, rows, new) for old, new in zip(state, part, strict=True))
-
-
-def factorize(
-    system: Dynamics, basis: Tensor, method: Callable[[Tensor], Factorization]
-) -> Factorization:
-    """Orthonormalize the basis of each block of the tangent space by itself.
-
-    Args:
-        system: The dynamics.
-        basis: ``[B, N, k]``.
-        method: `orthonormalize`, a `Cascade`, or, for complete bases, `reflector_qr`.
-
-    Returns:
-        Q, ``[B, N, k]``; the other fields are ``[B, C]``, block after block.
-    """
-    count = num_blocks(system)
-    if count == 1:
-        return method(basis)
-    # Block after block, so that the columns of each are adjacent in memory.
-    result = method(torch.cat(basis.mT.chunk(count, dim=2)).mT)
-    fields = (torch.cat(part.chunk(count), dim=1) for part in result[1:])
-    if isinstance(result, CompactOrthonormalization):
-        return CompactOrthonormalization(result.basis.stacked(count), *fields)
-    return Orthonormalization(stack_rows(list(result.basis.chunk(count))), *fields)
 
 
 def _forward_only(report: Callable[[int], None], done: int) -> Callable[[int], None]:

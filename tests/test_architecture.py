@@ -26,6 +26,7 @@ MATHEMATICS = {
     "modes",
     "reading",
     "certificate",
+    "block_bases",
     "inspector",
     "interval",
     "trajectories",
@@ -59,7 +60,9 @@ SIGHT = {
     "certificate": set[str](),
     "inspector": {"certificate", "dynamics", "orthonormal", "reflectors", "rounding", "upload"},
     "interval": {"rounding"},
+    "block_bases": {"dynamics", "rounding"},
     "trajectories": {
+        "block_bases",
         "contrasts",
         "dynamics",
         "householder",
@@ -86,6 +89,7 @@ SIGHT = {
     "forward": {"certificate", "dynamics", "modes"},
     "cuts": {"dynamics", "interval", "memory", "reflectors", "rounding", "trajectories"},
     "chunk_rounds": {
+        "block_bases",
         "cuts",
         "dynamics",
         "estimate",
