@@ -199,7 +199,7 @@ def order_of_rows(basis: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         order, ``[B, N]``, or None if every matrix can stay as it is.
     """
     # The largest entry stands for a row's norm: squares would underflow below 1e-19.
-    # Looked at twice rather than copied: that takes longer.
+    # Two looks at the basis take less time than a copy of its absolute values.
     sizes = torch.maximum(basis.amax(-1), -basis.amin(-1))
     graded = sizes.amin(-1) * GRADED < sizes.amax(-1)
     if not bool(graded.any()):

@@ -13,6 +13,7 @@ from lightning_lyap.dynamics import (
     Dynamics,
     LayerChoice,
     StateChoice,
+    as_dynamics,
     check_layers,
     check_state,
     uncouple,
@@ -21,7 +22,6 @@ from lightning_lyap.dynamics.base import compute_dtype, num_blocks
 from lightning_lyap.estimate import LayeredSpectrum, SpectrumEstimate, SpectrumSums
 from lightning_lyap.interval import Interval
 from lightning_lyap.plotting import plot_spectrum
-from lightning_lyap.reading import read_dynamics
 from lightning_lyap.spectrum import lyapunov_spectrum
 
 VECTORS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
@@ -130,7 +130,7 @@ class LyapunovSpectrum(Metric):
             ValueError: If the spectrum has another size than those seen before.
         """
         chosen = self.settings
-        system = read_dynamics(dynamics, initial_state, chosen["state"], chosen["dtype"])
+        system = as_dynamics(dynamics, initial_state, chosen["state"], chosen["dtype"])
         system = uncouple(system, chosen["layers"])
         blocks, size = num_blocks(system), system.tangent_size
         columns = min(chosen["num_exponents"] or size, size // blocks)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from lightning_lyap.capture import InputRecorder
 from lightning_lyap.checks import check_count
 from lightning_lyap.compiled import eagerly
+from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.dynamics.readable import check_readable
 from lightning_lyap.estimate import SpectrumEstimate
 from lightning_lyap.finding import find_recurrent_modules
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.modes import evaluating
-from lightning_lyap.reading import read_dynamics
 from lightning_lyap.recordings import DrivingSequences
 from lightning_lyap.spectrum import lyapunov_spectrum
 from lightning_lyap.tensor_checks import check_weights
@@ -173,5 +173,5 @@ def _at_most_all(
     """
     if count is None:
         return None
-    system = read_dynamics(module, driving.initial_state, settings.get("state", "full"))
+    system = as_dynamics(module, driving.initial_state, settings.get("state", "full"))
     return min(count, system.tangent_size)

@@ -16,6 +16,7 @@ from lightning_lyap.dynamics import (
     Dynamics,
     LayerChoice,
     StateChoice,
+    as_dynamics,
     check_layers,
     check_state,
     recurrence_of,
@@ -24,7 +25,6 @@ from lightning_lyap.estimate import LayeredSpectrum, SpectrumEstimate
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.interval import Interval
 from lightning_lyap.metric import LyapunovSpectrum
-from lightning_lyap.reading import read_dynamics
 from lightning_lyap.recordings import DrivingSequences
 from lightning_lyap.spectrum import lyapunov_spectrum
 
@@ -269,7 +269,7 @@ def _system(module: nn.Module, initial_state: Any, settings: ProbeSettings) -> D
     Raises:
         ValueError: If a registered module has neither that nor a default.
     """
-    return read_dynamics(module, initial_state, settings.state)
+    return as_dynamics(module, initial_state, settings.state)
 
 
 def _num_exponents(size: int, settings: ProbeSettings) -> int:

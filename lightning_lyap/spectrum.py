@@ -12,7 +12,7 @@ from lightning_lyap.assembly import assemble
 from lightning_lyap.certificate import Certificate
 from lightning_lyap.checks import check_flag, check_function, check_range, check_settings
 from lightning_lyap.cuts import plan_chunks
-from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
+from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, as_dynamics, uncouple
 from lightning_lyap.dynamics.base import num_blocks
 from lightning_lyap.dynamics.readable import check_state_tensors
 from lightning_lyap.estimate import SpectrumEstimate
@@ -22,7 +22,6 @@ from lightning_lyap.groups import Group, groups, on_one_thread, sensible_shares,
 from lightning_lyap.interval import AutoInterval, FixedInterval, Interval, Schedule
 from lightning_lyap.memory import sequences_that_fit
 from lightning_lyap.orthonormal import random_orthonormal_basis
-from lightning_lyap.reading import read_dynamics
 from lightning_lyap.tensor_checks import check_basis, check_inputs, check_weights
 from lightning_lyap.time_chunks import (
     ChunkedTrajectories,
@@ -159,7 +158,7 @@ def lyapunov_spectrum(
     check_function("progress", progress)
     check_weights(dynamics)
     check_state_tensors(initial_state)
-    system = uncouple(read_dynamics(dynamics, initial_state, state, dtype), layers)
+    system = uncouple(as_dynamics(dynamics, initial_state, state, dtype), layers)
     ends = check_inputs(system, dynamics, inputs, lengths, warmup_steps, dtype)
     with _full_precision(system.device.type):
         current = system.initial_state(initial_state, inputs.shape[0])

@@ -54,6 +54,12 @@ class TestFailure:
         basis[1] = Case("rows", lowest, F64).basis(1, 20)[0]
         return basis
 
+    def close(self) -> Tensor:
+        """Make a batch of which one matrix has two columns that are nearly the same."""
+        basis = torch.randn(2, 20, 16, dtype=F64)
+        basis[1, :, 10] = basis[1, :, 0] + 1e-9 * basis[1, :, 10]
+        return basis
+
     def test_is_found_for_each_matrix(self) -> None:
         basis = self.hard()
         result, failed = cholesky_qr(basis)
@@ -79,8 +85,7 @@ class TestFailure:
     ) -> None:
         """Columns close to those of other panels hold; of the same panel they don't."""
         monkeypatch.setattr(orthonormal, "PANEL", 4)
-        basis = torch.randn(2, 20, 16, dtype=F64)
-        basis[1, :, 10] = basis[1, :, 0] + 1e-9 * basis[1, :, 10]
+        basis = self.close()
         cascade, result = by_cascade(basis)
         assert (cascade.panel_width, cascade.level) == (4, 0)
         assert_near(result.log_stretch, reference(basis).log_stretch, 1e-6)
@@ -89,9 +94,7 @@ class TestFailure:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(orthonormal, "PANEL", 16)
-        basis = torch.randn(2, 20, 16, dtype=F64)
-        basis[1, :, 10] = basis[1, :, 0] + 1e-9 * basis[1, :, 10]
-        cascade, _ = by_cascade(basis)
+        cascade, _ = by_cascade(self.close())
         assert (cascade.panel_width, cascade.level) == (WIDE, 1)
 
     def test_one_failure_among_several_is_kept(self) -> None:

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from lightning_lyap import LyapunovSpectrum, lyapunov_spectrum, spectra_of
+from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.probe import ProbeSettings, combine_processes
-from lightning_lyap.reading import read_dynamics
 from tests.cells import INPUT_SIZE
 
 X = torch.linspace(-1, 1, 2 * 6 * INPUT_SIZE).view(2, 6, INPUT_SIZE)
@@ -31,7 +31,7 @@ def iterated() -> nn.RNNBase:
 
 
 READERS: dict[str, Callable[[nn.RNNBase], Any]] = {
-    "dynamics": read_dynamics,
+    "dynamics": as_dynamics,
     "estimator": lambda module: lyapunov_spectrum(module, X),
     "network": lambda module: spectra_of(module, X, num_exponents=2),
     "metric": lambda module: LyapunovSpectrum().update(module, X),

@@ -31,6 +31,7 @@ from lightning_lyap.dynamics.uncoupled import (
     uncouple,
 )
 from lightning_lyap.dynamics.user_modules import from_user_module
+from lightning_lyap.modes import in_evaluation_mode
 
 __all__ = [
     "RECURRENT_MODULES",
@@ -60,7 +61,11 @@ def as_dynamics(
     state: StateChoice = "full",
     dtype: torch.dtype | None = None,
 ) -> Dynamics:
-    """Turn what a user has into dynamics.
+    """Turn what a user has into dynamics, and leave it as it is.
+
+    Modules are read as they are evaluated, whatever mode they are in: to read a weight that is
+    parametrized is to compute it, and in training mode that may change the module (spectral norm
+    takes a step of its power iteration each time).
 
     Args:
         dynamics: A `torch.nn.RNN`, `GRU` or `LSTM`, or a cell of these; a module of a registered
@@ -84,15 +89,10 @@ def as_dynamics(
             "of it, with its sizes."
         )
     if isinstance(dynamics, nn.Module):
-        known = recurrence_of(dynamics)
-        if known is not None:
-            return _of_known_type(dynamics, known, initial_state, state, dtype)
-        if isinstance(dynamics, RECURRENT_MODULES):
-            return from_torch_module(dynamics, state, dtype)
+        with in_evaluation_mode(dynamics):
+            return _of_module(dynamics, initial_state, state, dtype)
     if isinstance(dynamics, Dynamics):
         return dynamics
-    if isinstance(dynamics, nn.Module):
-        return from_user_module(dynamics, Recurrence().step, initial_state, dtype=dtype)
     if not callable(dynamics):
         raise TypeError(
             "Expected `dynamics` to be a torch.nn.RNN, GRU or LSTM module or cell, or a module or "
@@ -104,6 +104,30 @@ def as_dynamics(
             "function, but got None: the size of the state can't be known otherwise."
         )
     return AutodiffDynamics(dynamics, initial_state, dtype=dtype)
+
+
+def _of_module(
+    module: nn.Module, initial_state: Any, state: StateChoice, dtype: torch.dtype | None
+) -> Dynamics:
+    """Turn a module into dynamics; see `as_dynamics`.
+
+    Args:
+        module: The module.
+        initial_state: The state to start from, or None.
+        state: Which state of an LSTM.
+        dtype: Type of the arithmetic, or None.
+
+    Returns:
+        The dynamics.
+    """
+    known = recurrence_of(module)
+    if known is not None:
+        return _of_known_type(module, known, initial_state, state, dtype)
+    if isinstance(module, RECURRENT_MODULES):
+        return from_torch_module(module, state, dtype)
+    if isinstance(module, Dynamics):
+        return module
+    return from_user_module(module, Recurrence().step, initial_state, dtype=dtype)
 
 
 def _of_known_type(
