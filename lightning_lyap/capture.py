@@ -5,7 +5,7 @@ from copy import deepcopy
 from functools import partial
 from inspect import signature
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -50,7 +50,7 @@ class InputRecorder:
             for name, module in modules.items()
         }
         self._handles: list[Handle] = []
-        self._error: Exception | None = None
+        self._errors: dict[str, Exception] = {}
 
     def __enter__(self) -> "InputRecorder":
         self.start()
@@ -92,11 +92,35 @@ class InputRecorder:
             RuntimeError: If a module was never called, its input could not be read, or a cell was
                 never given the state it returned.
         """
-        if self._error is not None:
-            raise RuntimeError(
-                f"Expected to read the inputs of a recurrent module, but failed: {self._error}"
-            ) from self._error
-        return {name: recording.sequences(name) for name, recording in self._recordings.items()}
+        recorded = self.readable()
+        for error in recorded.failures.values():
+            raise error
+        return recorded.sequences
+
+    def readable(self) -> "Recorded":
+        """Return what was recorded of those modules of which there is something.
+
+        Returns:
+            Sequences, and why there are none.
+        """
+        recorded = Recorded({}, {})
+        for name in self._recordings:
+            self._put(name, recorded)
+        return recorded
+
+    def _put(self, name: str, recorded: "Recorded") -> None:
+        """Add what was recorded of a module to that of others, or why there is nothing.
+
+        Args:
+            name: The module's name.
+            recorded: What was recorded of others.
+        """
+        try:
+            if name in self._errors:
+                raise _unreadable(name, self._errors[name])
+            recorded.sequences[name] = self._recordings[name].sequences(name)
+        except Exception as error:
+            recorded.failures[name] = error
 
     def _watch(self, name: str, module: nn.Module) -> list[Handle]:
         """Record the calls of a module.
@@ -108,10 +132,7 @@ class InputRecorder:
         Returns:
             Handles to end it.
         """
-        recording = self._recordings[name]
-        return watch_calls(
-            module, partial(self._before, recording), partial(self._after, recording)
-        )
+        return watch_calls(module, partial(self._before, name), partial(self._after, name))
 
     def _run_again(
         self,
@@ -128,8 +149,7 @@ class InputRecorder:
             args: Positional arguments of its call.
             kwargs: Keyword arguments of its call.
         """
-        complete = all(self._recordings[name].is_complete for name in inside)
-        if torch.compiler.is_compiling() or complete or self._error is not None:
+        if all(map(self._is_blind, inside)):
             return
         try:
             copied, parts = twin(outside, inside.values())
@@ -139,52 +159,79 @@ class InputRecorder:
             with eagerly(), torch.no_grad(), preserved_generators():
                 copied(*given, **named)
         except Exception as error:
-            self._error = error
+            self._errors = dict.fromkeys(inside, error) | self._errors
 
     def _before(
-        self,
-        recording: Recording,
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Record what a call is given.
 
         Args:
-            recording: The module's recording.
+            name: The module's name.
             module: The module.
             args: Positional arguments of the call.
             kwargs: Keyword arguments of the call.
         """
-        if self._is_blind(recording):
+        if self._is_blind(name):
             return
         try:
-            recording.before(*_input_and_state(module, args, kwargs))
+            self._recordings[name].before(*_input_and_state(module, args, kwargs))
         except Exception as error:
-            self._error = error
+            self._errors[name] = error
 
-    def _after(
-        self, recording: Recording, module: nn.Module, args: tuple[Any, ...], output: Any
-    ) -> None:
+    def _after(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Record what a call returned.
 
         Args:
-            recording: The module's recording.
+            name: The module's name.
             module: The module.
             args: Positional arguments of the call.
             output: What it returned.
         """
-        if self._is_blind(recording):
+        if self._is_blind(name):
             return
         try:
-            recording.after(output)
+            self._recordings[name].after(output)
         except Exception as error:
-            self._error = error
+            self._errors[name] = error
 
-    def _is_blind(self, recording: Recording) -> bool:
-        """Tell whether a call is left alone: inside a compiled function, or after the last."""
+    def _is_blind(self, name: str) -> bool:
+        """Tell whether a module's calls are left alone: in compiled functions, after the last."""
         # First, so that nothing else of a hook is compiled into the user's function.
-        return torch.compiler.is_compiling() or recording.is_complete or self._error is not None
+        return (
+            torch.compiler.is_compiling()
+            or name in self._errors
+            or self._recordings[name].is_complete
+        )
+
+
+class Recorded(NamedTuple):
+    """What was recorded of several modules.
+
+    Attributes:
+        sequences: What drives each module, by its name.
+        failures: Why there is nothing of the others.
+    """
+
+    sequences: dict[str, DrivingSequences]
+    failures: dict[str, Exception]
+
+
+def _unreadable(name: str, error: Exception) -> RuntimeError:
+    """Say of which module the inputs could not be read.
+
+    Args:
+        name: Its name.
+        error: What went wrong.
+
+    Returns:
+        The error to raise, which has it as its cause.
+    """
+    failed = RuntimeError(
+        f"Expected to read the inputs of a recurrent module, {name!r}, but failed: {error}"
+    )
+    failed.__cause__ = error
+    return failed
 
 
 def _input_and_state(

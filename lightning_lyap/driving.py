@@ -12,11 +12,10 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lightning_lyap.capture import InputRecorder
+from lightning_lyap.capture import InputRecorder, Recorded
 from lightning_lyap.failures import OnError, describe, release
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.modes import evaluating
-from lightning_lyap.recordings import DrivingSequences
 
 
 class SequenceSource:
@@ -75,7 +74,7 @@ class SequenceSource:
         self.pause()
         self._watcher = None
 
-    def take(self, trainer: Trainer, module: LightningModule) -> dict[str, DrivingSequences]:
+    def take(self, trainer: Trainer, module: LightningModule) -> Recorded:
         """Return what drives each module, and drop it here.
 
         Args:
@@ -83,15 +82,17 @@ class SequenceSource:
             module: The LightningModule, run forward once in evaluation mode on offered windows.
 
         Returns:
-            Sequences by module; none if this process has no share.
+            Sequences by module, and why there are none of others; nothing if this process has no
+            share.
 
         Raises:
-            RuntimeError: If a module was never called.
+            RuntimeError: If nothing was watched.
+            Exception: Whatever the module raises on offered windows.
         """
         self.pause()
         recorder, self._watcher = self._watcher, None
         if self._share == 0:
-            return {}
+            return Recorded({}, {})
         if self._offered is not None:
             recorder = InputRecorder(self._modules, self._share, self._num_steps)
             batch = trainer.strategy.batch_to_device(self._offered)
@@ -100,7 +101,7 @@ class SequenceSource:
                 module(*batch)
         if recorder is None:
             raise RuntimeError("Expected to have watched the recurrent modules, but did not.")
-        return recorder.sequences()
+        return recorder.readable()
 
 
 class BrokenSource(SequenceSource):
@@ -122,7 +123,7 @@ class BrokenSource(SequenceSource):
     def watch(self) -> None:
         """Watch nothing: other sequences than the DataModule's were not asked for."""
 
-    def take(self, trainer: Trainer, module: LightningModule) -> dict[str, DrivingSequences]:
+    def take(self, trainer: Trainer, module: LightningModule) -> Recorded:
         """Say what went wrong.
 
         Args:

@@ -138,6 +138,8 @@ class Ledger:
     ) -> None:
         """Count a failure in the histories and warn about the first of its kind.
 
+        Measurements of different modules fail for different reasons: the first of each is told.
+
         Args:
             trainer: The Trainer.
             modules: The modules concerned.
@@ -146,8 +148,12 @@ class Ledger:
         """
         for module in modules:
             self._count(trainer, module, message)
-        self.warn_once(
-            f"failed {doing}",
+        kinds = {f"failed {doing} {module}" for module in modules}
+        kinds = kinds if doing == "measuring" and kinds else {f"failed {doing}"}
+        if kinds <= self._warned:
+            return
+        self._warned |= kinds
+        rank_zero_warn(
             f"{OUTCOMES[doing]}: {message.rstrip('.')}. Training goes on; the history counts each "
             "failure. Use on_error='raise' to stop instead.",
         )

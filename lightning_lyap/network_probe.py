@@ -1,5 +1,6 @@
 """Measures a network in one run of the Trainer: modules and sequences once, then round by round."""
 
+import sys
 import time
 from collections.abc import Iterable
 
@@ -9,7 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from lightning_lyap.compiled import eagerly
 from lightning_lyap.driving import open_source
 from lightning_lyap.estimate import SpectrumEstimate
-from lightning_lyap.failures import describe
+from lightning_lyap.failures import describe, release
 from lightning_lyap.finding import split_recurrent_modules
 from lightning_lyap.generators import preserved_generators
 from lightning_lyap.ledger import Ledger
@@ -82,7 +83,8 @@ class NetworkProbe:
     def measure(self, trainer: Trainer, network: LightningModule) -> NetworkMeasurement:
         """Measure all modules; nothing of the training changes.
 
-        A process that fails tells the others, so that none waits for it.
+        A module that fails costs its own spectrum alone. A process in which it fails tells the
+        others, so that none waits for it.
 
         Args:
             trainer: The Trainer.
@@ -94,20 +96,16 @@ class NetworkProbe:
         start = time.perf_counter()
         measured: dict[str, Measurement] = {}
         self._ledger.count_unsupported(trainer, self._unsupported)
-        estimates, failure = self._estimate(trainer, network)
-        all_well = trainer.strategy.reduce_boolean_decision(failure is None, all=True)
-        with self._ledger.guard(trainer, self.modules, "measuring"), torch.no_grad():
-            try:
-                if not all_well:
-                    own = None if failure is None else describe(failure, "measuring")
-                    reason = first_reason(trainer, own)
-                    raise failure or RuntimeError(f"it failed in another process: {reason}")
-            finally:
-                failure = None  # holds this frame, and so all that the estimator held
-            measured = combine_processes(self.modules, estimates, self._settings)
+        estimates, failures = self._estimate(trainer, network)
+        self._share_failures(trainer, failures)
+        whole = {name: part for name, part in self.modules.items() if name not in failures}
+        self._report(trainer, failures)
+        with self._ledger.guard(trainer, whole, "measuring"), torch.no_grad():
+            measured = combine_processes(whole, estimates, self._settings)
             self._ledger.examine(trainer, measured)
         self.source.stop()
-        self._measured = NetworkMeasurement(measured, time.perf_counter() - start)
+        missing = tuple(name for name in self.modules if name not in measured)
+        self._measured = NetworkMeasurement(measured, time.perf_counter() - start, missing)
         return self._measured
 
     def take(self, trainer: Trainer, network: LightningModule) -> NetworkMeasurement:
@@ -126,7 +124,7 @@ class NetworkProbe:
 
     def _estimate(
         self, trainer: Trainer, network: LightningModule
-    ) -> tuple[Estimates, Exception | None]:
+    ) -> tuple[Estimates, dict[str, Exception]]:
         """Estimate the spectra on this process's sequences.
 
         Args:
@@ -134,8 +132,11 @@ class NetworkProbe:
             network: The LightningModule.
 
         Returns:
-            Estimates by module, and why there are none.
+            Estimates by module, and why there are none of others. Where errors are to be raised,
+            the first is the only one.
         """
+        of_the_user = sys.exc_info()[1]
+        estimates: Estimates = {}
         shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
         with (
             preserved_generators(),
@@ -144,10 +145,58 @@ class NetworkProbe:
             spectrum_progress(shown) as progress,
         ):
             try:
-                sequences = self.source.take(trainer, network)
-                estimates = estimate_spectra(
-                    self.modules, sequences, self._settings, progress, quiet=True
-                )
+                sequences, failures = self.source.take(trainer, network)
             except Exception as error:
-                return {}, error
-        return estimates, None
+                sequences, failures = {}, dict.fromkeys(self.modules, error)
+            for name, module in self.modules.items():
+                if name not in failures:
+                    driving = {name: sequences[name]} if name in sequences else {}
+                    try:
+                        estimates |= estimate_spectra(
+                            {name: module}, driving, self._settings, progress, quiet=True
+                        )
+                    except Exception as error:
+                        failures[name] = error
+                if name in failures and self._ledger.on_error == "raise":
+                    return {}, {name: failures.pop(name)}
+                if name in failures:  # its tensors are not to be missing for the next module
+                    release(failures[name], of_the_user)
+        return estimates, failures
+
+    def _share_failures(self, trainer: Trainer, failures: dict[str, Exception]) -> None:
+        """Tell every process which modules failed in one of them; every process must ask.
+
+        Args:
+            trainer: The Trainer.
+            failures: Errors of this process by module; those of others are added.
+        """
+        if trainer.strategy.reduce_boolean_decision(not failures, all=True):
+            return
+        for name in self.modules:
+            own = failures.get(name)
+            if trainer.strategy.reduce_boolean_decision(own is None, all=True):
+                continue
+            reason = first_reason(trainer, None if own is None else describe(own, "measuring"))
+            if own is None:
+                failures[name] = RuntimeError(f"it failed in another process: {reason}")
+            own = None  # this frame is part of its traceback
+
+    def _report(self, trainer: Trainer, failures: dict[str, Exception]) -> None:
+        """Count and warn about what failed, once where it is the same for several modules.
+
+        Args:
+            trainer: The Trainer.
+            failures: Errors by module; none are left.
+
+        Raises:
+            Exception: The first of them, if errors are to be raised.
+        """
+        while failures:
+            reason = describe(next(iter(failures.values())), "measuring")
+            names = [name for name, one in failures.items() if describe(one, "measuring") == reason]
+            with self._ledger.guard(trainer, names, "measuring"):
+                try:
+                    raise failures[names[0]]
+                finally:  # this frame is part of its traceback
+                    for name in names:
+                        del failures[name]

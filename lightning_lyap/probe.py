@@ -139,12 +139,14 @@ class NetworkMeasurement:
     """The spectra of all modules of a network at one time.
 
     Attributes:
-        by_module: Measurements by module; none if measuring failed.
+        by_module: Measurements by module, of those that did not fail.
         seconds: Wall time of all of them, with the forward pass on offered windows.
+        missing: Names of the modules whose measurement failed.
     """
 
     by_module: Mapping[str, Measurement]
     seconds: float
+    missing: tuple[str, ...] = ()
 
 
 def check_modules(modules: Mapping[str, nn.Module], settings: ProbeSettings) -> None:

@@ -140,7 +140,7 @@ class SpectrumReporter(Ledger):
             Finite scalars by key; none if the measurement failed.
         """
         start = time.perf_counter()
-        several = len(measured.by_module) > 1
+        several = len(measured.by_module) + len(measured.missing) > 1
         infixes = {name: f"{name}/" if several else "" for name in measured.by_module}
         for name, measurement in measured.by_module.items():
             with self.guard(trainer, [name], "logging"):

@@ -61,10 +61,25 @@ class SkippingInSecond(nn.GRU):
         return output, state + second
 
 
+class BrokenInSecond(Predictor):
+    """Has another module, which receives numbers that are not finite in the second process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.GRU(FEATURES, 6, batch_first=True).requires_grad_(False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        second = torch.distributed.is_initialized() and torch.distributed.get_rank() == 1
+        self.other(inputs / 0.0 if second else inputs)
+        return super().forward(inputs)
+
+
 def network(case: str) -> Predictor:
     """The network of a case."""
     if case == "cell":
         return Loop()
+    if case == "half":
+        return BrokenInSecond()
     model = Predictor()
     if case == "union":
         model.rnn = nn.GRU(FEATURES, 6, num_layers=2, batch_first=True)
@@ -87,9 +102,11 @@ class Results(pl.Callback):
             "after": history.exponents()[-1] if len(history) else None,
             "num_sequences": [spectrum.num_sequences for spectrum in history.spectra],
             "failures": len(history.failures),
+            "other_failures": sum(len(each.failures) for each in self.ours.histories.values()),
             "layer": history.spectra[0].layer if len(history) else None,
             "certified": trainer.callback_metrics.get("lyapunov/certified"),
             "max": trainer.callback_metrics.get("lyapunov/max"),
+            "keys": sorted(key for key in trainer.callback_metrics if key.endswith("/max")),
             "by_hand": by_hand(pl_module.rnn),
             "state": self.ours.state_dict(),
         }

@@ -92,6 +92,19 @@ def test_a_process_that_fails_keeps_no_other_waiting(tmp_path: Path, strategy: s
 
 
 @needs_gloo
+def test_a_module_that_fails_in_one_process_costs_the_others_nothing(tmp_path: Path) -> None:
+    results, said = run(tmp_path, "half", 2)
+    for result in results:
+        assert result["num_sequences"] == [5, 5]
+        assert result["failures"] == 0
+        assert result["other_failures"] == 2
+        assert result["keys"] == ["lyapunov/rnn/max"]
+    assert torch.equal(results[0]["after"], results[1]["after"])
+    assert said.count("No complete Lyapunov spectrum") == 1
+    assert "it failed in another process: ValueError while measuring: Expected finite" in said
+
+
+@needs_gloo
 def test_a_process_that_fails_ends_all_if_errors_are_raised(tmp_path: Path) -> None:
     done = start(tmp_path, "broken", 2, "ddp_spawn", "raise")
     assert done.returncode != 0
