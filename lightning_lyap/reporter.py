@@ -22,6 +22,7 @@ from lightning_lyap.publishing import (
     log_image,
     scalars,
     split_finite,
+    write_ended,
     write_files,
 )
 from lightning_lyap.trainer_facts import (
@@ -73,7 +74,8 @@ class SpectrumReporter(Ledger):
         """
         self._folder = None
         if self._save and writes_files(trainer):
-            self._folder = log_folder(trainer) / self._name
+            with self.guard(trainer, (), "saving"):
+                self._folder = log_folder(trainer) / self._name
         if is_fitting(trainer):
             with self.guard(trainer, (), "logging"):
                 self._name_loggers_of_scalars(trainer)
@@ -167,7 +169,8 @@ class SpectrumReporter(Ledger):
             measurement: Its measurement.
         """
         step, tag, fitting = logging_step(trainer), f"{self._name}/{infix}", is_fitting(trainer)
-        history, spectrum = self.history(module), measurement.spectrum
+        before = history = self.history(module)
+        spectrum = measurement.spectrum
         if fitting:
             history = self.history_for(module, spectrum)
             history.append(epoch, step, spectrum, measurement.seconds)
@@ -184,6 +187,8 @@ class SpectrumReporter(Ledger):
                     log_image([logger], f"{tag}{kind}", image, step)
         if self._folder is not None and fitting:
             with self.guard(trainer, [module], "saving"):
+                if before is not history:
+                    write_ended(self._folder / infix, before)
                 write_files(self._folder / infix, history, images)
 
     def scalars(

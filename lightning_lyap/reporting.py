@@ -43,7 +43,8 @@ class LossRecorder(Callback):
         """Ask where the file goes; every process must ask."""
         self._path = None
         if writes_files(trainer):
-            self._path = log_folder(trainer) / LOSS_FILE
+            with guarded("warn", "saving", self._warn_once):
+                self._path = log_folder(trainer) / LOSS_FILE
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the losses of the epoch that ends, and write them."""

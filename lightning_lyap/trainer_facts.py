@@ -6,6 +6,8 @@ from typing import Any
 from pytorch_lightning import Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
+from lightning_lyap.failures import describe
+
 
 def is_fitting(trainer: Trainer) -> bool:
     """Tell whether the Trainer is in `fit`, its validations and sanity check included."""
@@ -100,13 +102,38 @@ def log_folder(trainer: Trainer) -> Path:
 
     Returns:
         The folder.
+
+    Raises:
+        RuntimeError: If the logger fails when it is asked, in all processes.
     """
     root = Path(trainer.log_dir or trainer.default_root_dir)
     logger: Any = next(iter(trainer.loggers), None)
+    # Of the class: asking the logger itself may fail. Those of `lightning.pytorch` count, too.
+    if not hasattr(type(logger), "name") or not hasattr(type(logger), "version"):
+        return root
+    folder, reason = "", ""
+    try:
+        folder = _own_folder(root, logger)
+    except Exception as error:  # some ask a server, from the first process alone
+        reason = describe(error, f"asking {type(logger).__name__} for its folder")
+    folder, reason = trainer.strategy.broadcast((folder, reason))
+    if not folder:
+        raise RuntimeError(f"Expected a logger that names the folder of its run, but got {reason}")
+    return Path(folder)
+
+
+def _own_folder(root: Path, logger: Any) -> str:
+    """Ask a logger for the folder of its run; see `log_folder`.
+
+    Args:
+        root: Of the files of all runs.
+        logger: The logger.
+
+    Returns:
+        The folder.
+    """
     own = getattr(logger, "log_dir", None)
     if isinstance(own, str):
-        return Path(trainer.strategy.broadcast(own))
-    if not hasattr(logger, "name") or not hasattr(logger, "version"):
-        return root
+        return own
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
-    return Path(trainer.strategy.broadcast(str(root / str(logger.name) / version)))
+    return str(root / str(logger.name) / version)

@@ -123,7 +123,7 @@ SIGHT = {
     "failures": set[str](),
     "pacing": set[str](),
     "progress": set[str](),
-    "trainer_facts": set[str](),
+    "trainer_facts": {"failures"},
     "generators": set[str](),
     "driving": {"capture", "failures", "generators", "modes", "recordings"},
     "probe": MATHEMATICS | {"generators", "metric", "recordings"},

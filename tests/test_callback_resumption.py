@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
+from lightning_lyap import SpectrumHistory
 from lightning_lyap.exact_resume import ExactResume
 from tests.networks import EncoderDecoder, Predictor, fit, train_loader, val_loader
 from tests.observers import quiet, same_weights
@@ -127,7 +128,8 @@ def test_a_run_that_goes_on_with_another_number_of_exponents_begins_a_history(
     tmp_path: Path,
 ) -> None:
     saver = ModelCheckpoint(tmp_path, save_last=True)
-    fit(tmp_path, quiet(), saver, enable_checkpointing=True)
+    before = quiet()
+    fit(tmp_path, before, saver, enable_checkpointing=True)
     callback = quiet(num_exponents=2)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -140,6 +142,10 @@ def test_a_run_that_goes_on_with_another_number_of_exponents_begins_a_history(
     assert history.epochs == [3.0, 4.0]
     assert history.exponents().shape == (2, 2)
     assert history.failures == []
+    new, ended = sorted((tmp_path / "lyapunov").glob("*.npz"))
+    assert ended.name == f"spectra_until_step_{before.histories['rnn'].steps[-1]}.npz"
+    assert SpectrumHistory.load(ended).epochs == [0.0, 1.0, 2.0]
+    assert SpectrumHistory.load(new).epochs == [3.0, 4.0]
 
 
 def test_a_network_of_another_size_begins_a_history(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from lightning_lyap import LyapunovSpectrumCallback, publishing
 from lightning_lyap.plotting import plot_convergence
-from tests.faults.runs import outcome, strict, train
+from lightning_lyap.reporting import LossRecorder
+from tests.faults.runs import EPOCHS, outcome, strict, train
 from tests.loggers.events import events
 
 
@@ -85,6 +86,38 @@ def test_scalars_that_a_logger_refuses_before_training(tmp_path: Path) -> None:
     assert [failure["epoch"] for failure in run.history.failures] == [0.0]
     seen = events(tmp_path / "sound")
     assert [event.step for event in seen.Scalars("lyapunov/max")] == run.history.steps
+
+
+class Nameless(Logger):
+    """Keeps nothing, and can't say what its version is."""
+
+    name = "nameless"
+
+    @property
+    def version(self) -> str:
+        raise ConnectionError("server is gone")
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Keep none."""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Keep none."""
+
+
+def test_a_logger_that_can_not_name_its_folder_costs_the_files_alone(tmp_path: Path) -> None:
+    callback = LyapunovSpectrumCallback(num_steps=6)
+    losses = LossRecorder()
+    run = outcome(tmp_path, losses, callback=callback, logger=Nameless())
+    ours, theirs = sorted(run.said)
+    for said in (ours, theirs):
+        assert "got ConnectionError while asking Nameless for its folder: server is gone" in said
+    assert ours.startswith("This Lyapunov spectrum is not in the files")
+    assert theirs.startswith("losses.csv is behind")
+    assert len(run.history) == EPOCHS + 1
+    assert sorted(losses.losses) == [1, 2, 3]
+    assert not list(tmp_path.rglob("lyapunov"))
+    with pytest.raises(RuntimeError, match="asking Nameless for its folder"):
+        train(tmp_path, strict(save=True), logger=Nameless())
 
 
 def test_what_cannot_be_shown_raises_if_asked_to(
