@@ -180,8 +180,11 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
     if best is not None and best.monitor == "val/loss" and best.best_model_path:
         lowest = result["metrics"]["val/loss_best"]
         lines += ["", f"lowest validation loss {lowest:.4f}: {best.best_model_path}"]
-    folder = log_folder(trainer) / spectra.name
-    lines += [f"{path.name}: {path}" for path in sorted(folder.rglob("*.*"))]
+    try:
+        folder = log_folder(trainer) / spectra.name
+        lines += [f"{path.name}: {path}" for path in sorted(folder.rglob("*.*"))]
+    except RuntimeError as error:
+        lines.append(f"no files: {error}")
     if any(isinstance(logger, pl.loggers.TensorBoardLogger) for logger in trainer.loggers):
         run = shlex.quote(HydraConfig.get().runtime.output_dir)
         lines += ["", f"tensorboard --logdir {run} --samples_per_plugin images=1000"]

@@ -306,7 +306,7 @@ class LyapunovSpectrumCallback(Callback):
             self._probe = NetworkProbe(
                 trainer, pl_module, self.modules, self.settings, self._reporter
             )
-            self._reporter.open(trainer)
+            self._reporter.open(trainer, self._probe.modules)
         return self._probe
 
     def _is_before_training(self, trainer: Trainer) -> bool:

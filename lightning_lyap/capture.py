@@ -22,8 +22,8 @@ class InputRecorder:
 
     Each row of a call of a module that takes whole sequences is a new sequence; calls of a cell are
     put together to sequences by the states that are passed on. Recording ends by itself once enough
-    are seen. A hook never raises into the forward pass it watches: the error is kept and raised
-    when the sequences are asked for.
+    are seen. A hook never raises into the forward pass it watches: the error is kept, its module is
+    left alone from then on, and the error is raised or returned when the sequences are asked for.
 
     A compiled module is watched from outside. What the modules inside receive is seen in a second
     run of it, uncompiled, of a copy that shares the parameters alone; it ends with the recording.
@@ -92,35 +92,46 @@ class InputRecorder:
             RuntimeError: If a module was never called, its input could not be read, or a cell was
                 never given the state it returned.
         """
-        recorded = self.readable()
-        for error in recorded.failures.values():
-            raise error
-        return recorded.sequences
+        return {name: self._read(name) for name in self._recordings}
 
     def readable(self) -> "Recorded":
         """Return what was recorded of those modules of which there is something.
 
         Returns:
-            Sequences, and why there are none.
+            Sequences, and why there are none of others.
         """
-        recorded = Recorded({}, {})
-        for name in self._recordings:
-            self._put(name, recorded)
-        return recorded
+        outcomes = {name: self._outcome(name) for name in self._recordings}
+        failures = {name: one for name, one in outcomes.items() if isinstance(one, Exception)}
+        sequences = {
+            name: one for name, one in outcomes.items() if isinstance(one, DrivingSequences)
+        }
+        return Recorded(sequences, failures)
 
-    def _put(self, name: str, recorded: "Recorded") -> None:
-        """Add what was recorded of a module to that of others, or why there is nothing.
+    def _outcome(self, name: str) -> DrivingSequences | Exception:
+        """Return the sequences of a module, or why there are none; see `_read`."""
+        try:
+            return self._read(name)
+        except Exception as error:
+            return error
+
+    def _read(self, name: str) -> DrivingSequences:
+        """Return the sequences of a module.
 
         Args:
             name: The module's name.
-            recorded: What was recorded of others.
+
+        Returns:
+            Its sequences.
+
+        Raises:
+            RuntimeError: See `sequences`.
         """
-        try:
-            if name in self._errors:
-                raise _unreadable(name, self._errors[name])
-            recorded.sequences[name] = self._recordings[name].sequences(name)
-        except Exception as error:
-            recorded.failures[name] = error
+        if name in self._errors:
+            raise RuntimeError(
+                f"Expected to read the inputs of a recurrent module, {name!r}, but failed: "
+                f"{self._errors[name]}"
+            ) from self._errors[name]
+        return self._recordings[name].sequences(name)
 
     def _watch(self, name: str, module: nn.Module) -> list[Handle]:
         """Record the calls of a module.
@@ -159,7 +170,9 @@ class InputRecorder:
             with eagerly(), torch.no_grad(), preserved_generators():
                 copied(*given, **named)
         except Exception as error:
-            self._errors = dict.fromkeys(inside, error) | self._errors
+            for name in inside:
+                if not self._recordings[name].is_complete:
+                    self._errors.setdefault(name, error)
 
     def _before(
         self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -215,23 +228,6 @@ class Recorded(NamedTuple):
 
     sequences: dict[str, DrivingSequences]
     failures: dict[str, Exception]
-
-
-def _unreadable(name: str, error: Exception) -> RuntimeError:
-    """Say of which module the inputs could not be read.
-
-    Args:
-        name: Its name.
-        error: What went wrong.
-
-    Returns:
-        The error to raise, which has it as its cause.
-    """
-    failed = RuntimeError(
-        f"Expected to read the inputs of a recurrent module, {name!r}, but failed: {error}"
-    )
-    failed.__cause__ = error
-    return failed
 
 
 def _input_and_state(

@@ -10,13 +10,14 @@ from typing import Literal, TypeAlias
 import torch
 
 OnError: TypeAlias = Literal["warn", "raise"]
-Doing: TypeAlias = Literal["measuring", "drawing", "logging", "saving"]
+Doing: TypeAlias = Literal["measuring", "drawing", "logging", "saving", "finding the folder"]
 
 OUTCOMES: dict[Doing, str] = {
     "measuring": "No complete Lyapunov spectrum from this validation",
     "drawing": "No figures of this Lyapunov spectrum",
     "logging": "This Lyapunov spectrum did not reach every logger",
     "saving": "This Lyapunov spectrum is not in the files; those written before are intact",
+    "finding the folder": "No files of the Lyapunov spectra of this run",
 }
 LESS_MEMORY = (
     "Out of memory: fewer `num_sequences`, `num_exponents=32` (the leading ones alone) or, for "
@@ -69,17 +70,25 @@ def describe(error: BaseException, doing: str) -> str:
         >>> print(describe(MemoryError("no room"), "measuring"))
         MemoryError while measuring: no room. Out of memory: fewer `num_sequences`, ...
     """
-    message = f"{type(error).__name__} while {doing}: {error}"
+    message = f"{type(error).__name__} while {doing}: {_text(error)}"
     if ran_out_of_memory(error):
         message = f"{message.rstrip('. ')}. {LESS_MEMORY}"
     return message
+
+
+def _text(error: BaseException) -> str:
+    """Return what an error says; some fail at that."""
+    try:
+        return str(error)
+    except Exception as another:
+        return f"its text can't be read ({type(another).__name__})"
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error, or one behind it, is that memory ran out, on whatever device."""
     return any(
         isinstance(one, torch.OutOfMemoryError | MemoryError)
-        or (isinstance(one, RuntimeError) and NO_MEMORY_ON_CPU in str(one))
+        or (isinstance(one, RuntimeError) and NO_MEMORY_ON_CPU in _text(one))
         for one in _chain(error)
     )
 

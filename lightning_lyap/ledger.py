@@ -97,8 +97,8 @@ class Ledger:
             f"The spectra of {module!r} now have {spectrum.num_exponents} exponents, N = "
             f"{spectrum.tangent_size}, and had {before.spectra[0].num_exponents}, N = "
             f"{before.spectra[0].tangent_size}: its history begins anew. Checkpoints written "
-            "before hold the one that ends here, and so does `spectra_until_step_*.npz` where "
-            "files are written.",
+            "before hold the one that ends here; where files are written, it goes to "
+            "`spectra_until_step_*.npz`.",
         )
         return self.histories[module]
 

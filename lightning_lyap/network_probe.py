@@ -96,6 +96,8 @@ class NetworkProbe:
         start = time.perf_counter()
         measured: dict[str, Measurement] = {}
         self._ledger.count_unsupported(trainer, self._unsupported)
+        for name in self.modules:  # in this order, whatever fails
+            self._ledger.history(name)
         estimates, failures = self._estimate(trainer, network)
         self._share_failures(trainer, failures)
         whole = {name: part for name, part in self.modules.items() if name not in failures}
@@ -149,6 +151,7 @@ class NetworkProbe:
             except Exception as error:
                 sequences, failures = {}, dict.fromkeys(self.modules, error)
             for name, module in self.modules.items():
+                self._let_go(failures, of_the_user)
                 if name not in failures:
                     driving = {name: sequences[name]} if name in sequences else {}
                     try:
@@ -158,10 +161,22 @@ class NetworkProbe:
                     except Exception as error:
                         failures[name] = error
                 if name in failures and self._ledger.on_error == "raise":
-                    return {}, {name: failures.pop(name)}
-                if name in failures:  # its tensors are not to be missing for the next module
-                    release(failures[name], of_the_user)
+                    for other in failures.keys() - {name}:
+                        del failures[other]
+                    return {}, failures
+            self._let_go(failures, of_the_user)
         return estimates, failures
+
+    def _let_go(self, failures: dict[str, Exception], of_the_user: BaseException | None) -> None:
+        """Let go of what errors hold, unless they are to be raised: the next module may need it.
+
+        Args:
+            failures: Errors by module.
+            of_the_user: An error that was being handled before.
+        """
+        if self._ledger.on_error == "warn":
+            for error in failures.values():
+                release(error, of_the_user)
 
     def _share_failures(self, trainer: Trainer, failures: dict[str, Exception]) -> None:
         """Tell every process which modules failed in one of them; every process must ask.
@@ -192,8 +207,13 @@ class NetworkProbe:
             Exception: The first of them, if errors are to be raised.
         """
         while failures:
-            reason = describe(next(iter(failures.values())), "measuring")
-            names = [name for name, one in failures.items() if describe(one, "measuring") == reason]
+            reasons = {
+                name: describe(failures[name], "measuring")
+                for name in self.modules
+                if name in failures
+            }
+            first = next(iter(reasons.values()))
+            names = [name for name, reason in reasons.items() if reason == first]
             with self._ledger.guard(trainer, names, "measuring"):
                 try:
                     raise failures[names[0]]

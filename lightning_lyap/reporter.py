@@ -1,7 +1,7 @@
 """What a measurement leaves behind: scalars, histories, figures, files, warnings."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import Trainer
 
 from lightning_lyap.failures import OnError
+from lightning_lyap.history import SpectrumHistory
 from lightning_lyap.layout import lay_out_scalars, scalar_layout
 from lightning_lyap.ledger import Ledger
 from lightning_lyap.loggers import scalars_alone
@@ -65,16 +66,18 @@ class SpectrumReporter(Ledger):
         self._figures = figures
         self._save = save
         self._folder: Path | None = None
+        self._ended: dict[str, SpectrumHistory] = {}
 
-    def open(self, trainer: Trainer) -> None:
+    def open(self, trainer: Trainer, modules: Iterable[str]) -> None:
         """Ask where files go; every process must ask.
 
         Args:
             trainer: The Trainer.
+            modules: The modules whose files they are.
         """
         self._folder = None
         if self._save and writes_files(trainer):
-            with self.guard(trainer, (), "saving"):
+            with self.guard(trainer, modules, "finding the folder"):
                 self._folder = log_folder(trainer) / self._name
         if is_fitting(trainer):
             with self.guard(trainer, (), "logging"):
@@ -174,6 +177,8 @@ class SpectrumReporter(Ledger):
         if fitting:
             history = self.history_for(module, spectrum)
             history.append(epoch, step, spectrum, measurement.seconds)
+        if before is not history:
+            self._ended[module] = before
         if not trainer.is_global_zero:
             return
         images: dict[str, NDArray[np.uint8]] = {}
@@ -187,8 +192,9 @@ class SpectrumReporter(Ledger):
                     log_image([logger], f"{tag}{kind}", image, step)
         if self._folder is not None and fitting:
             with self.guard(trainer, [module], "saving"):
-                if before is not history:
-                    write_ended(self._folder / infix, before)
+                if module in self._ended:  # until it is written, the file before stays as it is
+                    write_ended(self._folder / infix, self._ended[module])
+                    del self._ended[module]
                 write_files(self._folder / infix, history, images)
 
     def scalars(

@@ -28,7 +28,8 @@ class LossRecorder(Callback):
     """Keeps the losses of every epoch, through checkpoints too, and writes ``losses.csv``.
 
     The file lies in the log folder, beside the spectra, and is whole after every epoch. Where it
-    can't be written training goes on, with one warning; the next epoch tries again.
+    can't be written training goes on, with one warning; the next epoch tries again. Beside a logger
+    that can't name its folder there is none.
 
     Attributes:
         losses: Losses by name, by epochs completed.
@@ -43,7 +44,7 @@ class LossRecorder(Callback):
         """Ask where the file goes; every process must ask."""
         self._path = None
         if writes_files(trainer):
-            with guarded("warn", "saving", self._warn_once):
+            with guarded("warn", "finding the folder", self._warn_once):
                 self._path = log_folder(trainer) / LOSS_FILE
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

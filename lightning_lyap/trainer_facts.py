@@ -106,34 +106,39 @@ def log_folder(trainer: Trainer) -> Path:
     Raises:
         RuntimeError: If the logger fails when it is asked, in all processes.
     """
-    root = Path(trainer.log_dir or trainer.default_root_dir)
-    logger: Any = next(iter(trainer.loggers), None)
-    # Of the class: asking the logger itself may fail. Those of `lightning.pytorch` count, too.
-    if not hasattr(type(logger), "name") or not hasattr(type(logger), "version"):
-        return root
-    folder, reason = "", ""
+    folder, reason, failed = None, "", None
     try:
-        folder = _own_folder(root, logger)
+        folder = _own_folder(trainer)
     except Exception as error:  # some ask a server, from the first process alone
-        reason = describe(error, f"asking {type(logger).__name__} for its folder")
+        reason, failed = describe(error, "asking the logger for its folder"), error
     folder, reason = trainer.strategy.broadcast((folder, reason))
-    if not folder:
-        raise RuntimeError(f"Expected a logger that names the folder of its run, but got {reason}")
-    return Path(folder)
+    if folder is not None:
+        return Path(folder)
+    try:
+        raise RuntimeError(
+            f"Expected a logger that names the folder of its run, but got {reason}"
+        ) from failed
+    finally:
+        failed = None  # this frame is part of its traceback
 
 
-def _own_folder(root: Path, logger: Any) -> str:
-    """Ask a logger for the folder of its run; see `log_folder`.
+def _own_folder(trainer: Trainer) -> str:
+    """Ask the first logger for the folder of its run, in this process; see `log_folder`.
+
+    `Trainer.log_dir` is not asked: it waits for other processes.
 
     Args:
-        root: Of the files of all runs.
-        logger: The logger.
+        trainer: The Trainer.
 
     Returns:
         The folder.
     """
+    logger: Any = next(iter(trainer.loggers), None)
     own = getattr(logger, "log_dir", None)
     if isinstance(own, str):
         return own
+    root = Path(getattr(logger, "save_dir", None) or trainer.default_root_dir)
+    if not hasattr(logger, "name") or not hasattr(logger, "version"):
+        return str(root)
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
     return str(root / str(logger.name) / version)

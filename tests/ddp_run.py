@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 
 from lightning_lyap import LyapunovSpectrumCallback, lyapunov_spectrum, register_recurrence
@@ -74,6 +75,35 @@ class BrokenInSecond(Predictor):
         return super().forward(inputs)
 
 
+class UnnamedInFirst(CSVLogger):
+    """Can't say in the first process any more where its files are, once its server is gone."""
+
+    is_gone = False
+
+    @property
+    def log_dir(self) -> str:
+        if self.is_gone:
+            raise ConnectionError("server is gone")
+        return super().log_dir
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Keep none."""
+
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Keep none."""
+
+    def save(self) -> None:
+        """Write nothing."""
+
+
+class Outage(pl.Callback):
+    """Ends the server of the first process's logger after Lightning has asked it."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if isinstance(trainer.logger, UnnamedInFirst):
+            trainer.logger.is_gone = trainer.is_global_zero
+
+
 def network(case: str) -> Predictor:
     """The network of a case."""
     if case == "cell":
@@ -131,12 +161,14 @@ def main(folder: Path, case: str, devices: int, strategy: str, on_error: Any) ->
     others = [Results(folder, callback), *([saver] if case in ("sound", "watched") else [])]
     fitted = trainer(
         folder,
+        Outage(),
         callback,
         *others,
         max_epochs=1,
         devices=devices,
         strategy=strategy,
         enable_checkpointing=case in ("sound", "watched"),
+        logger=UnnamedInFirst(folder) if case == "unnamed" else False,
     )
     if case == "watched":
         fitted.fit(network(case), train_loader(), val_loader())

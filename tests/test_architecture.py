@@ -144,6 +144,7 @@ SIGHT = {
     "resumption": {"ledger", "logged_values", "pacing"},
     "reporter": {
         "failures",
+        "history",
         "layout",
         "ledger",
         "loggers",

@@ -105,6 +105,16 @@ def test_a_module_that_fails_in_one_process_costs_the_others_nothing(tmp_path: P
 
 
 @needs_gloo
+def test_a_logger_that_fails_in_one_process_keeps_no_other_waiting(tmp_path: Path) -> None:
+    results, said = run(tmp_path, "unnamed", 2)
+    for result in results:
+        assert result["num_sequences"] == [5, 5]
+        assert result["failures"] == 1
+    assert said.count("No files of the Lyapunov spectra of this run") == 1
+    assert "ConnectionError while asking the logger for its folder: server is gone" in said
+
+
+@needs_gloo
 def test_a_process_that_fails_ends_all_if_errors_are_raised(tmp_path: Path) -> None:
     done = start(tmp_path, "broken", 2, "ddp_spawn", "raise")
     assert done.returncode != 0

@@ -1,12 +1,15 @@
 """Recurrent modules are found by name, and what drives them is recorded as it is."""
 
+import gc
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_sequence
 
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.capture import InputRecorder
@@ -248,6 +251,38 @@ def test_a_module_that_is_never_called_is_named() -> None:
         used(sequences(2, 3))
     with pytest.raises(RuntimeError, match=r"'idle' to be called .*modules=\[\.\.\.\]"):
         recorder.sequences()
+
+
+def test_a_module_that_is_never_called_costs_the_others_nothing() -> None:
+    used, idle, x = build("gru"), build("tanh"), sequences(2, 3)
+    with InputRecorder({"idle": idle, "used": used}, 2, 3) as recorder:
+        used(x)
+    recorded = recorder.readable()
+    assert_near(recorded.sequences["used"].inputs, x, 0)
+    assert list(recorded.failures) == ["idle"]
+
+
+def test_an_error_that_is_raised_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No frame of ours holds the error that holds it: no garbage collection is needed."""
+    held: list[weakref.ref[Any]] = []
+
+    def padded(rows: Any, **settings: Any) -> Any:
+        together = pad_sequence(rows, **settings)
+        held.append(weakref.ref(together))
+        return together
+
+    monkeypatch.setattr("lightning_lyap.recordings.pad_sequence", padded)
+    used, idle = build("gru"), build("tanh")
+    with InputRecorder({"used": used, "idle": idle}, 2, 3) as recorder:
+        used(sequences(2, 3))
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(RuntimeError):
+            recorder.sequences()
+        assert [one() for one in held] == [None]
+    finally:
+        gc.enable()
 
 
 def test_several_modules_are_recorded_each_for_itself() -> None:

@@ -237,6 +237,32 @@ def test_an_error_in_the_second_run_never_reaches_the_first() -> None:
         recorder.sequences()
 
 
+def test_an_error_in_the_second_run_costs_nothing_that_was_seen_before() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole = nn.GRU(3, 4, batch_first=True)
+            self.part = nn.GRU(3, 4, batch_first=True)
+
+        def forward(self, x: Tensor, note: Any = None) -> Any:
+            return self.whole(x)[0], self.part(x[:1])[0]
+
+    class Uncopied:
+        def __deepcopy__(self, memo: Any) -> None:
+            raise ValueError("not to be copied")
+
+    pair, x = Pair(), torch.randn(2, 3, 3)
+    root = holder(pair, "around", **EAGER)
+    watched = {"whole": pair.whole, "part": pair.part}
+    with torch.no_grad(), InputRecorder(watched, 2, 3, root) as recorder:
+        root["part"](x)
+        root["part"](x, Uncopied())
+    sequences, failures = recorder.readable()
+    assert_near(sequences["whole"].inputs, x, 0)
+    assert list(failures) == ["part"]
+    assert "not to be copied" in str(failures["part"])
+
+
 def test_a_cell_in_a_compiled_function_is_an_error_that_names_the_remedy() -> None:
     """The function is compiled whole, with the hooks in place and without."""
     encoder = Encoder()

@@ -58,12 +58,12 @@ def fake_trainer(folder: Path, **changes: Any) -> Any:
             )
         ),
         "num_training_batches": 4,
-        "loggers": [SimpleNamespace(experiment=Experiment())],
+        "loggers": [SimpleNamespace(experiment=Experiment(), log_dir=str(folder / "logs"))],
+        "strategy": SimpleNamespace(broadcast=lambda found: found),
         "is_global_zero": True,
         "sanity_checking": False,
         "global_step": 0,
         "current_epoch": 3,
-        "log_dir": str(folder / "logs"),
         "default_root_dir": str(folder / "root"),
         "fast_dev_run": False,
     }
@@ -86,7 +86,7 @@ def files(folder: Path) -> set[str]:
 
 def test_everything_is_sent_at_the_step_of_the_scalars(tmp_path: Path) -> None:
     trainer, report = fake_trainer(tmp_path), reporter()
-    report.open(trainer)
+    report.open(trainer, [])
     report.show(trainer, 2.0, "rnn", "rnn/", measurement())
     assert sent(trainer).histograms == [("lyapunov/rnn/exponents", 7)]
     assert sent(trainer).images == [("lyapunov/rnn/spectrum", 7), ("lyapunov/rnn/history", 7)]
@@ -97,7 +97,7 @@ def test_everything_is_sent_at_the_step_of_the_scalars(tmp_path: Path) -> None:
 
 def test_histories_are_kept_by_module_with_the_settings(tmp_path: Path) -> None:
     trainer, report = fake_trainer(tmp_path), reporter(figures=False)
-    report.open(trainer)
+    report.open(trainer, [])
     for epoch in (0.0, 1.0):
         report.show(trainer, epoch, "a", "a/", measurement(1.0, -1.0))
         report.show(trainer, epoch, "b", "b/", measurement(2.0))
@@ -113,7 +113,7 @@ def test_histories_are_kept_by_module_with_the_settings(tmp_path: Path) -> None:
 
 def test_without_figures_there_are_numbers_and_files(tmp_path: Path) -> None:
     trainer, report = fake_trainer(tmp_path), reporter(figures=False)
-    report.open(trainer)
+    report.open(trainer, [])
     report.show(trainer, 0.0, "rnn", "", measurement())
     assert sent(trainer).histograms == [("lyapunov/exponents", 7)]
     assert sent(trainer).images == []
@@ -126,22 +126,57 @@ def test_without_figures_there_are_numbers_and_files(tmp_path: Path) -> None:
         (False, {}, None),
         (True, {"fast_dev_run": True}, None),
         (True, {}, "logs"),
-        (True, {"log_dir": None}, "root"),
+        (True, {"loggers": [SimpleNamespace(experiment=Experiment())]}, "root"),
     ],
 )
 def test_files_go_to_the_folder_of_the_logs(
     save: bool, changes: dict[str, Any], expected: str | None, tmp_path: Path
 ) -> None:
     trainer, report = fake_trainer(tmp_path, **changes), reporter(save=save, figures=False)
-    report.open(trainer)
+    report.open(trainer, [])
     report.show(trainer, 0.0, "rnn", "", measurement())
     assert files(tmp_path) == ({f"{expected}/lyapunov/spectra.npz"} if expected else set())
     assert len(report.history("rnn")) == 1
 
 
+def test_a_history_that_ends_is_written_before_its_file_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each module to its own folder, and again until that succeeds."""
+    trainer, report = fake_trainer(tmp_path), reporter(figures=False)
+    report.open(trainer, ["a", "b"])
+    save, failing = SpectrumHistory.save, {"spectra_until_step_7.npz"}
+
+    def save_or_fail(history: SpectrumHistory, path: Path) -> Path:
+        if path.name in failing:
+            raise OSError("disk is full")
+        return save(history, path)
+
+    monkeypatch.setattr(SpectrumHistory, "save", save_or_fail)
+    for name, level in (("a", 1.0), ("b", 2.0)):
+        report.show(trainer, 0.0, name, f"{name}/", measurement(level, level))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, level in (("a", 3.0), ("b", 4.0)):
+            report.show(trainer, 1.0, name, f"{name}/", measurement(level))
+    said = [history.failures[0]["message"] for history in report.histories.values()]
+    assert said == ["OSError while saving: disk is full"] * 2
+    saved = {name: tmp_path / f"logs/lyapunov/{name}" for name in "ab"}
+    before = {name: folder / "spectra.npz" for name, folder in saved.items()}
+    widths = [SpectrumHistory.load(before[name]).exponents().shape[1] for name in "ab"]
+    assert widths == [2, 2]
+    failing.clear()
+    for name, level in (("a", 5.0), ("b", 6.0)):
+        report.show(trainer, 2.0, name, f"{name}/", measurement(level))
+    ended = [SpectrumHistory.load(saved[n] / "spectra_until_step_7.npz") for n in "ab"]
+    assert [history.exponents().tolist() for history in ended] == [[[1.0, 1.0]], [[2.0, 2.0]]]
+    now = [SpectrumHistory.load(before[name]).exponents().tolist() for name in "ab"]
+    assert now == [[[3.0], [5.0]], [[4.0], [6.0]]]
+
+
 def test_other_processes_keep_the_history_and_send_nothing(tmp_path: Path) -> None:
     trainer, report = fake_trainer(tmp_path, is_global_zero=False), reporter()
-    report.open(trainer)
+    report.open(trainer, [])
     report.show(trainer, 0.0, "rnn", "", measurement())
     assert len(report.history("rnn")) == 1
     assert sent(trainer).histograms == sent(trainer).images == []
@@ -152,7 +187,7 @@ def test_other_processes_keep_the_history_and_send_nothing(tmp_path: Path) -> No
 def test_outside_of_fit_the_history_stays_as_it_is(stage: TrainerFn, tmp_path: Path) -> None:
     trainer = fake_trainer(tmp_path, state=SimpleNamespace(fn=stage))
     report = reporter()
-    report.open(trainer)
+    report.open(trainer, [])
     report.show(trainer, 0.0, "rnn", "", measurement())
     assert len(report.history("rnn")) == 0
     assert sent(trainer).images == [("lyapunov/spectrum", 7)]
@@ -230,6 +265,9 @@ def test_failures_are_counted_and_the_first_is_warned_about(tmp_path: Path) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report.failed(trainer, {"a": None}, "ValueError: worse")
+    with pytest.warns(UserWarning, match="ValueError: another module"):
+        report.failed(trainer, ["a", "c"], "ValueError: another module")
+    report.histories["a"].failures.pop()
     first = {"epoch": 3.0, "step": 7, "message": "ValueError: bad"}
     assert report.history("a").failures == [first, first | {"message": "ValueError: worse"}]
     assert report.history("b").failures == [first]

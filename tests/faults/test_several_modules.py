@@ -1,5 +1,7 @@
 """Networks of several recurrent modules, of which some can't be measured: the others are."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,26 @@ class TwoParts(Predictor):
         return self.read_out(self.rnn(inputs)[0] + self.extra(inputs)[0])
 
 
+class LastIsSound(Predictor):
+    """Does not call the first of its modules in validations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.extra = nn.GRU(FEATURES, 6, batch_first=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.extra(inputs)[0]
+        return self.read_out(hidden + self.rnn(inputs)[0] if self.training else hidden)
+
+
+class StatefulFirst(TwoParts):
+    """Gives the first of its modules what the other does not get: a state."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        first = self.rnn(inputs, inputs.new_zeros(1, len(inputs), 6))[0]
+        return self.read_out(first + self.extra(inputs)[0])
+
+
 def test_a_module_that_no_validation_calls_costs_the_others_nothing(tmp_path: Path) -> None:
     named = LyapunovSpectrumCallback(num_steps=6, figures=False, save=False, modules="rnn")
     alone = outcome(tmp_path / "alone", callback=named, network=OnlyInTraining).histories["rnn"]
@@ -88,6 +110,67 @@ def test_a_module_that_fails_raises_if_asked_to(tmp_path: Path) -> None:
     train(tmp_path, strict(modules="rnn"), network=OnlyInTraining, max_epochs=1)
 
 
+class SilentError(RuntimeError):
+    """Fails when it is asked what it says."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def test_an_error_without_a_text_is_counted_like_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def estimate(modules: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        raise SilentError
+
+    monkeypatch.setattr(network_probe, "estimate_spectra", estimate)
+    (said,) = outcome(tmp_path, network=TwoParts).said
+    assert "SilentError while measuring: its text can't be read (ValueError)" in said
+
+
+def test_the_order_of_histories_is_that_of_the_modules(tmp_path: Path) -> None:
+    run = outcome(tmp_path, network=StepByStep)
+    assert list(run.histories) == ["rnn", "extra", "steps"]
+    both = outcome(tmp_path, network=LastIsSound)
+    assert list(both.histories) == ["rnn", "extra"]
+
+
+@pytest.mark.parametrize("where", ["hook", "estimate"])
+def test_a_module_that_failed_holds_no_tensors_while_the_next_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    held: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def fail(*args: Any) -> Any:
+        large = torch.ones(9)
+        held.append(weakref.ref(large))
+        raise RuntimeError("broken on purpose")
+
+    def row(state: Any, *args: Any) -> Any:
+        return None if state is None else fail()
+
+    def estimate(modules: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if where == "estimate" and "rnn" in modules:
+            fail()
+        alive.extend(one() is not None for one in held)
+        return estimate_spectra(modules, *args, **kwargs)
+
+    monkeypatch.setattr(network_probe, "estimate_spectra", estimate)
+    if where == "hook":
+        monkeypatch.setattr("lightning_lyap.recordings.state_row", row)
+    gc.collect()
+    gc.disable()
+    try:
+        run = outcome(tmp_path, network=StatefulFirst, max_epochs=1)
+    finally:
+        gc.enable()
+    assert [len(run.histories[name]) for name in ("rnn", "extra")] == [0, 2]
+    assert len(held) == 2
+    assert alive
+    assert not any(alive)
+
+
 @pytest.mark.parametrize("broken", ["rnn", "extra"])
 def test_an_estimate_that_fails_costs_the_others_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
@@ -116,7 +199,8 @@ def test_an_input_that_can_not_be_read_costs_the_others_nothing(tmp_path: Path) 
             self.extra.forward = lambda inputs: (inputs[0].mean(),)  # type: ignore[assignment]
 
         def forward(self, inputs: Tensor) -> Tensor:
-            return self.read_out(self.rnn(inputs)[0] + self.extra([inputs])[0])
+            first = self.extra([inputs])[0]
+            return self.read_out(self.rnn(inputs)[0] + first)
 
     run = outcome(tmp_path, network=Odd)
     (said,) = run.said

@@ -110,14 +110,16 @@ def test_a_logger_that_can_not_name_its_folder_costs_the_files_alone(tmp_path: P
     run = outcome(tmp_path, losses, callback=callback, logger=Nameless())
     ours, theirs = sorted(run.said)
     for said in (ours, theirs):
-        assert "got ConnectionError while asking Nameless for its folder: server is gone" in said
-    assert ours.startswith("This Lyapunov spectrum is not in the files")
-    assert theirs.startswith("losses.csv is behind")
+        assert "got ConnectionError while asking the logger for its folder: server is gone" in said
+    assert ours.startswith("No files of the Lyapunov spectra of this run: RuntimeError while find")
+    assert theirs.startswith("losses.csv is behind: RuntimeError while finding the folder")
     assert len(run.history) == EPOCHS + 1
+    assert len(run.history.failures) == 1
     assert sorted(losses.losses) == [1, 2, 3]
     assert not list(tmp_path.rglob("lyapunov"))
-    with pytest.raises(RuntimeError, match="asking Nameless for its folder"):
+    with pytest.raises(RuntimeError, match="asking the logger for its folder") as raised:
         train(tmp_path, strict(save=True), logger=Nameless())
+    assert isinstance(raised.value.__cause__, ConnectionError)
 
 
 def test_what_cannot_be_shown_raises_if_asked_to(
