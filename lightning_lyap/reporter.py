@@ -75,10 +75,12 @@ class SpectrumReporter(Ledger):
             trainer: The Trainer.
             modules: The modules whose files they are.
         """
-        self._folder = None
+        before, self._folder = self._folder, None
         if self._save and writes_files(trainer):
             with self.guard(trainer, modules, "finding the folder"):
                 self._folder = log_folder(trainer) / self._name
+        if self._folder != before:
+            self._ended.clear()
         if is_fitting(trainer):
             with self.guard(trainer, (), "logging"):
                 self._name_loggers_of_scalars(trainer)
@@ -177,7 +179,7 @@ class SpectrumReporter(Ledger):
         if fitting:
             history = self.history_for(module, spectrum)
             history.append(epoch, step, spectrum, measurement.seconds)
-        if before is not history:
+        if before is not history and self._folder is not None:
             self._ended[module] = before
         if not trainer.is_global_zero:
             return

@@ -7,81 +7,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
 
 from lightning_lyap import SpectrumHistory
-from lightning_lyap.estimate import LayeredSpectrum
 from lightning_lyap.probe import Measurement, NetworkMeasurement
-from lightning_lyap.reporter import SpectrumReporter
-
-SETTINGS = {"num_sequences": 2, "state": "full"}
-
-
-def measurement(*exponents: float, num_sequences: int = 2, seconds: float = 0.5) -> Measurement:
-    values = torch.tensor(exponents or (0.5, -1.0), dtype=torch.float64)
-    spectrum = LayeredSpectrum(
-        exponents=values,
-        std=torch.where(values.isfinite(), 0.2, math.nan),
-        standard_errors=torch.where(values.isfinite(), 0.1, math.nan),
-        margins=torch.where(values.isfinite(), 0.25, math.nan),
-        resolved=values.isfinite(),
-        rounding_errors=torch.zeros_like(values),
-        num_sequences=num_sequences,
-        tangent_size=len(values),
-    )
-    return Measurement(spectrum, None, seconds)
-
-
-class Experiment:
-    def __init__(self) -> None:
-        self.histograms: list[tuple[str, int]] = []
-        self.images: list[tuple[str, int]] = []
-
-    def add_histogram(self, tag: str, values: Tensor, step: int) -> None:
-        self.histograms.append((tag, step))
-
-    def add_image(self, tag: str, image: Any, step: int, dataformats: str) -> None:
-        self.images.append((tag, step))
-
-
-def fake_trainer(folder: Path, **changes: Any) -> Any:
-    facts: dict[str, Any] = {
-        "state": SimpleNamespace(fn=TrainerFn.FITTING),
-        "fit_loop": SimpleNamespace(
-            epoch_loop=SimpleNamespace(
-                _batches_that_stepped=7,
-                batch_progress=SimpleNamespace(
-                    is_last_batch=False, current=SimpleNamespace(ready=0)
-                ),
-            )
-        ),
-        "num_training_batches": 4,
-        "loggers": [SimpleNamespace(experiment=Experiment(), log_dir=str(folder / "logs"))],
-        "strategy": SimpleNamespace(broadcast=lambda found: found),
-        "is_global_zero": True,
-        "sanity_checking": False,
-        "global_step": 0,
-        "current_epoch": 3,
-        "default_root_dir": str(folder / "root"),
-        "fast_dev_run": False,
-    }
-    return SimpleNamespace(**facts | changes)
-
-
-def reporter(**changes: Any) -> SpectrumReporter:
-    given: dict[str, Any] = {"figures": True, "save": True}
-    return SpectrumReporter("lyapunov", SETTINGS, **given | changes)
-
-
-def sent(trainer: Any) -> Experiment:
-    experiment: Experiment = trainer.loggers[0].experiment
-    return experiment
-
-
-def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
+from tests.reporters import (
+    SETTINGS,
+    Experiment,
+    fake_trainer,
+    files,
+    measurement,
+    reporter,
+    sent,
+)
 
 
 def test_everything_is_sent_at_the_step_of_the_scalars(tmp_path: Path) -> None:
@@ -137,41 +75,6 @@ def test_files_go_to_the_folder_of_the_logs(
     report.show(trainer, 0.0, "rnn", "", measurement())
     assert files(tmp_path) == ({f"{expected}/lyapunov/spectra.npz"} if expected else set())
     assert len(report.history("rnn")) == 1
-
-
-def test_a_history_that_ends_is_written_before_its_file_is_written_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of each module to its own folder, and again until that succeeds."""
-    trainer, report = fake_trainer(tmp_path), reporter(figures=False)
-    report.open(trainer, ["a", "b"])
-    save, failing = SpectrumHistory.save, {"spectra_until_step_7.npz"}
-
-    def save_or_fail(history: SpectrumHistory, path: Path) -> Path:
-        if path.name in failing:
-            raise OSError("disk is full")
-        return save(history, path)
-
-    monkeypatch.setattr(SpectrumHistory, "save", save_or_fail)
-    for name, level in (("a", 1.0), ("b", 2.0)):
-        report.show(trainer, 0.0, name, f"{name}/", measurement(level, level))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, level in (("a", 3.0), ("b", 4.0)):
-            report.show(trainer, 1.0, name, f"{name}/", measurement(level))
-    said = [history.failures[0]["message"] for history in report.histories.values()]
-    assert said == ["OSError while saving: disk is full"] * 2
-    saved = {name: tmp_path / f"logs/lyapunov/{name}" for name in "ab"}
-    before = {name: folder / "spectra.npz" for name, folder in saved.items()}
-    widths = [SpectrumHistory.load(before[name]).exponents().shape[1] for name in "ab"]
-    assert widths == [2, 2]
-    failing.clear()
-    for name, level in (("a", 5.0), ("b", 6.0)):
-        report.show(trainer, 2.0, name, f"{name}/", measurement(level))
-    ended = [SpectrumHistory.load(saved[n] / "spectra_until_step_7.npz") for n in "ab"]
-    assert [history.exponents().tolist() for history in ended] == [[[1.0, 1.0]], [[2.0, 2.0]]]
-    now = [SpectrumHistory.load(before[name]).exponents().tolist() for name in "ab"]
-    assert now == [[[3.0], [5.0]], [[4.0], [6.0]]]
 
 
 def test_other_processes_keep_the_history_and_send_nothing(tmp_path: Path) -> None:
