@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -23,6 +23,7 @@ from lightning_lyap.probe import (
     estimate_spectra,
 )
 from lightning_lyap.progress import spectrum_progress
+from lightning_lyap.recordings import DrivingSequences
 from lightning_lyap.trainer_facts import first_reason
 
 Estimates = dict[str, tuple[SpectrumEstimate, float]]
@@ -150,32 +151,51 @@ class NetworkProbe:
                 sequences, failures = self.source.take(trainer, network)
             except Exception as error:
                 sequences, failures = {}, dict.fromkeys(self.modules, error)
-            for name, module in self.modules.items():
-                self._let_go(failures, of_the_user)
+            self._let_go(failures, of_the_user)
+            for name in self.modules:
                 if name not in failures:
                     driving = {name: sequences[name]} if name in sequences else {}
-                    try:
-                        estimates |= estimate_spectra(
-                            {name: module}, driving, self._settings, progress, quiet=True
-                        )
-                    except Exception as error:
-                        failures[name] = error
+                    found, failed = self._attempt(name, driving, progress)
+                    self._let_go(failed, of_the_user)
+                    estimates |= found
+                    failures |= failed
                 if name in failures and self._ledger.on_error == "raise":
                     for other in failures.keys() - {name}:
                         del failures[other]
                     return {}, failures
-            self._let_go(failures, of_the_user)
         return estimates, failures
 
-    def _let_go(self, failures: dict[str, Exception], of_the_user: BaseException | None) -> None:
+    def _attempt(
+        self,
+        name: str,
+        driving: Mapping[str, DrivingSequences],
+        progress: Callable[[str, int, int], None] | None,
+    ) -> tuple[Estimates, dict[str, Exception]]:
+        """Estimate the spectrum of one module.
+
+        Args:
+            name: The module's name.
+            driving: Its sequences in this process by its name, if there are any.
+            progress: See `estimate_spectra`.
+
+        Returns:
+            Its estimate by its name, if it has sequences; and why that failed, if it did.
+        """
+        module = {name: self.modules[name]}
+        try:
+            return estimate_spectra(module, driving, self._settings, progress, quiet=True), {}
+        except Exception as error:
+            return {}, {name: error}
+
+    def _let_go(self, failures: Mapping[str, Exception], of_the_user: BaseException | None) -> None:
         """Let go of what errors hold, unless they are to be raised: the next module may need it.
 
         Args:
-            failures: Errors by module.
+            failures: Errors by module, one may stand for several.
             of_the_user: An error that was being handled before.
         """
         if self._ledger.on_error == "warn":
-            for error in failures.values():
+            for error in {id(error): error for error in failures.values()}.values():
                 release(error, of_the_user)
 
     def _share_failures(self, trainer: Trainer, failures: dict[str, Exception]) -> None:

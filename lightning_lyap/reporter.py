@@ -179,10 +179,10 @@ class SpectrumReporter(Ledger):
         if fitting:
             history = self.history_for(module, spectrum)
             history.append(epoch, step, spectrum, measurement.seconds)
-        if before is not history and self._folder is not None:
-            self._ended[module] = before
         if not trainer.is_global_zero:
             return
+        if before is not history and self._folder is not None:
+            self._ended[module] = before
         images: dict[str, NDArray[np.uint8]] = {}
         with self.guard(trainer, [module], "drawing"):
             when = f"epoch {epoch:g}" if fitting else f"trainer.{running(trainer)}"

@@ -138,6 +138,7 @@ SIGHT = {
         "ledger",
         "probe",
         "progress",
+        "recordings",
         "trainer_facts",
     },
     "logged_values": {"ledger", "trainer_facts"},

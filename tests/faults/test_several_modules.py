@@ -31,7 +31,7 @@ class OnlyInTraining(Predictor):
 
 
 class StepByStep(OnlyInTraining):
-    """Has another one that is called for one step at a time, and hands its state on."""
+    """Has another one that is called for a single step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,12 +53,8 @@ class TwoParts(Predictor):
         return self.read_out(self.rnn(inputs)[0] + self.extra(inputs)[0])
 
 
-class LastIsSound(Predictor):
+class LastIsSound(TwoParts):
     """Does not call the first of its modules in validations."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.extra = nn.GRU(FEATURES, 6, batch_first=True)
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = self.extra(inputs)[0]
