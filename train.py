@@ -28,12 +28,12 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from conf.schema import register
 from lightning_lyap import LyapunovSpectrumCallback, __version__
-from lightning_lyap.hyperparameters import write_hyperparameters
-from lightning_lyap.objective import Objective, objective_value
-from lightning_lyap.reporting import LossRecorder, format_table, results_table
-from lightning_lyap.run_folder import RunFolder
-from lightning_lyap.tables import set_aside
-from lightning_lyap.trainer_facts import log_folder
+from lightning_lyap.callback.trainer import log_folder
+from lightning_lyap.tasks.hparams_table import write_hyperparameters
+from lightning_lyap.tasks.loss_recorder import LossRecorder
+from lightning_lyap.tasks.objective import Objective, objective_value
+from lightning_lyap.tasks.results_table import format_table, results_table
+from lightning_lyap.tasks.run_folder import RunFolder, set_aside
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from gpu_accuracy import CASES, compare
 from gpu_bench import Bench, Replayed, cascade, panels, report
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
-from lightning_lyap.cholesky import cholesky_qr
 from lightning_lyap.dynamics import from_torch_module
+from lightning_lyap.qr.cholesky import cholesky_qr
 from performance.networks import characters
 from performance.training import EPOCH, char_rnn, training_steps
 from performance.waits import count_waits, recorded

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_lyap.householder import householder_qr
-from lightning_lyap.orthonormal import Cascade
+from lightning_lyap.qr.householder import householder_qr
+from lightning_lyap.qr.orthonormalize import Cascade
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from lightning_lyap import cholesky, orthonormal, trajectories
-from lightning_lyap.cholesky import cholesky_qr
+from lightning_lyap.estimator import trajectories
+from lightning_lyap.qr import cholesky
+from lightning_lyap.qr import orthonormalize as orthonormal
+from lightning_lyap.qr.cholesky import cholesky_qr
 
 # Seconds spent on one measurement at most, after its first call.
 BUDGET = 0.6

@@ -19,10 +19,10 @@ from torch import nn
 
 from datamodules import CharTextDataModule
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
-from lightning_lyap.capture import InputRecorder
-from lightning_lyap.finding import find_recurrent_modules
-from lightning_lyap.interval import TOLERANCES, Interval
-from lightning_lyap.modules import CharRNN
+from lightning_lyap.estimator.schedule import TOLERANCES, Interval
+from lightning_lyap.network.find_modules import find_recurrent_modules
+from lightning_lyap.network.input_recorder import InputRecorder
+from lightning_lyap.tasks import CharRNN
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "INTERVALS.md"
 COUNTS = (None, 32, 1)

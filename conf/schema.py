@@ -3,7 +3,8 @@
 Ranges and words are checked by the classes that take them, before training, when they are built.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
+from inspect import signature
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -11,6 +12,7 @@ from omegaconf import MISSING
 
 # Their resolvers are needed wherever the types are: the workers of launchers import this module.
 from conf import folders as folders
+from lightning_lyap import LyapunovSpectrumCallback
 
 
 @dataclass
@@ -82,26 +84,30 @@ class TrainerConfig:
     default_root_dir: str | None = None
 
 
-@dataclass
-class LyapunovConfig:
-    """Arguments of `LyapunovSpectrumCallback`."""
+def _arguments_of(kind: type, path: str, **defaults: Any) -> Any:
+    """Make a type of the arguments of a class, which checks what Hydra has no types for."""
+    arguments = signature(kind).parameters.values()
+    plain = (int, bool, str, int | None)
+    return make_dataclass(
+        f"{kind.__name__}Config",
+        [
+            ("_target_", str, path),
+            *(
+                (
+                    a.name,
+                    a.annotation if a.annotation in plain else Any,
+                    defaults.get(a.name, a.default),
+                )
+                for a in arguments
+            ),
+        ],
+    )
 
-    _target_: str = "lightning_lyap.LyapunovSpectrumCallback"
-    num_sequences: int = 10
-    num_steps: int = 100
-    warmup_steps: int = 0
-    orthonormalize_every: Any = 1
-    num_exponents: int | None = None
-    state: str = "hidden"
-    layers: str = "joint"
-    dtype: str | None = None
-    every_n_validations: int = 1
-    before_training: bool = True
-    modules: list[str] | None = None
-    figures: bool = True
-    save: bool = True
-    on_error: str = "warn"
-    name: str = "lyapunov"
+
+# The paper's tasks measure the paper's map, dh'/dh.
+LyapunovConfig = _arguments_of(
+    LyapunovSpectrumCallback, "lightning_lyap.LyapunovSpectrumCallback", state="hidden"
+)
 
 
 @dataclass
@@ -111,7 +117,7 @@ class Config:
     task: Any = MISSING
     data: DataConfig = MISSING
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    lyapunov: LyapunovConfig = field(default_factory=LyapunovConfig)
+    lyapunov: LyapunovConfig = field(default_factory=LyapunovConfig)  # type: ignore[valid-type]
     logger: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = MISSING

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, open_dict, read_write
 
-from lightning_lyap.objective import objective_keys
+from lightning_lyap.tasks.objective import objective_keys
 
 SWEEPER = "hydra_optuna_sweeper"
 

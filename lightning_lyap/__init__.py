@@ -11,29 +11,30 @@ from lightning_lyap._version import __version__
 
 if TYPE_CHECKING:
     from lightning_lyap.callback import LyapunovSpectrumCallback
+    from lightning_lyap.callback.tensorboard_layout import scalar_layout
     from lightning_lyap.dynamics import (
         AutodiffDynamics,
         Dynamics,
         register_recurrence,
         unregister_recurrence,
     )
-    from lightning_lyap.estimate import SpectrumEstimate
+    from lightning_lyap.estimator.result import SpectrumEstimate
+    from lightning_lyap.estimator.spectrum import lyapunov_spectrum
     from lightning_lyap.history import SpectrumHistory
-    from lightning_lyap.measures import (
+    from lightning_lyap.metric import LyapunovSpectrum
+    from lightning_lyap.network.spectra import spectra_of
+    from lightning_lyap.statistics.measures import (
         SpectrumMeasures,
         kaplan_yorke_dimension,
         kolmogorov_sinai_entropy,
         num_positive_exponents,
     )
-    from lightning_lyap.metric import LyapunovSpectrum
-    from lightning_lyap.network_spectra import spectra_of
-    from lightning_lyap.spectrum import lyapunov_spectrum
 
 _HOMES = {
     # estimation
-    "lyapunov_spectrum": "spectrum",
-    "spectra_of": "network_spectra",
-    "SpectrumEstimate": "estimate",
+    "lyapunov_spectrum": "estimator.spectrum",
+    "spectra_of": "network.spectra",
+    "SpectrumEstimate": "estimator.result",
     "LyapunovSpectrum": "metric",
     # dynamics
     "AutodiffDynamics": "dynamics",
@@ -41,11 +42,12 @@ _HOMES = {
     "register_recurrence": "dynamics",
     "unregister_recurrence": "dynamics",
     # statistics
-    "SpectrumMeasures": "measures",
-    "kaplan_yorke_dimension": "measures",
-    "kolmogorov_sinai_entropy": "measures",
-    "num_positive_exponents": "measures",
+    "SpectrumMeasures": "statistics.measures",
+    "kaplan_yorke_dimension": "statistics.measures",
+    "kolmogorov_sinai_entropy": "statistics.measures",
+    "num_positive_exponents": "statistics.measures",
     # training
+    "scalar_layout": "callback.tensorboard_layout",
     "LyapunovSpectrumCallback": "callback",
     "SpectrumHistory": "history",
 }
@@ -64,6 +66,7 @@ __all__ = [
     "lyapunov_spectrum",
     "num_positive_exponents",
     "register_recurrence",
+    "scalar_layout",
     "spectra_of",
     "unregister_recurrence",
 ]

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     name = parser.parse_args(words[:1]).command
-    command = import_module(f"lightning_lyap.commands.{name}")
+    command = import_module(f"lightning_lyap.cli.{name}")
     subparser = ArgumentParser(prog=f"python -m lightning_lyap {name}")
     command.configure(subparser)
     try:

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_lyap._atomic_files import whole_file
 from lightning_lyap._version import __version__
-from lightning_lyap.estimate import LayeredSpectrum, MeanSpectrum
+from lightning_lyap.estimator.result import LayeredSpectrum, MeanSpectrum
 from lightning_lyap.plotting import plot_history, plot_spectrum
 from lightning_lyap.saved_history import check_saved
-from lightning_lyap.whole_files import whole_file
 
 ROWS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
 

@@ -7,22 +7,20 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lightning_lyap.checks import check_settings
-from lightning_lyap.contrasts import NUM_SCALES
 from lightning_lyap.dynamics import (
     Dynamics,
     LayerChoice,
     StateChoice,
-    as_dynamics,
-    check_layers,
-    check_state,
     uncouple,
 )
-from lightning_lyap.dynamics.base import compute_dtype, num_blocks
-from lightning_lyap.estimate import LayeredSpectrum, SpectrumEstimate, SpectrumSums
-from lightning_lyap.interval import Interval
+from lightning_lyap.dynamics.base import num_blocks
+from lightning_lyap.dynamics.conversion import as_dynamics
+from lightning_lyap.estimator.result import LayeredSpectrum, SpectrumEstimate, SpectrumSums
+from lightning_lyap.estimator.schedule import Interval
+from lightning_lyap.estimator.settings import MeasurementSettings
+from lightning_lyap.estimator.spectrum import lyapunov_spectrum
 from lightning_lyap.plotting import plot_spectrum
-from lightning_lyap.spectrum import lyapunov_spectrum
+from lightning_lyap.statistics.batch_means import NUM_SCALES
 
 VECTORS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
 DRAWN = ("exponents", "std", "resolved", "margins")
@@ -80,30 +78,24 @@ class LyapunovSpectrum(Metric):
 
     def __init__(
         self,
-        num_exponents: int | None = None,
+        num_exponents: int | None = MeasurementSettings.num_exponents,
         *,
-        warmup_steps: int = 0,
-        orthonormalize_every: Interval = 1,
-        state: StateChoice = "full",
-        layers: LayerChoice = "joint",
-        dtype: torch.dtype | None = None,
+        warmup_steps: int = MeasurementSettings.warmup_steps,
+        orthonormalize_every: Interval = MeasurementSettings.orthonormalize_every,
+        state: StateChoice = MeasurementSettings.state,
+        layers: LayerChoice = MeasurementSettings.layers,
+        dtype: str | torch.dtype | None = MeasurementSettings.dtype,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        num_exponents, warmup_steps, orthonormalize_every, _ = check_settings(
-            num_exponents, warmup_steps, orthonormalize_every
+        self.settings = MeasurementSettings(
+            warmup_steps=warmup_steps,
+            orthonormalize_every=orthonormalize_every,
+            num_exponents=num_exponents,
+            state=state,
+            layers=layers,
+            dtype=dtype,
         )
-        check_state(state)
-        check_layers(layers)
-        compute_dtype(torch.float32, dtype)
-        self.settings: dict[str, Any] = {
-            "num_exponents": num_exponents,
-            "warmup_steps": warmup_steps,
-            "orthonormalize_every": orthonormalize_every,
-            "state": state,
-            "layers": layers,
-            "dtype": dtype,
-        }
         # A scalar zero adds to a sum of any size, whatever that turns out to be.
         shape = () if num_exponents is None or layers == "union" else (num_exponents,)
         scales = (NUM_SCALES, *shape) if shape else ()
@@ -129,11 +121,11 @@ class LyapunovSpectrum(Metric):
         Raises:
             ValueError: If the spectrum has another size than those seen before.
         """
-        chosen = self.settings
+        chosen = self.settings.estimator_settings()
         system = as_dynamics(dynamics, initial_state, chosen["state"], chosen["dtype"])
         system = uncouple(system, chosen["layers"])
         blocks, size = num_blocks(system), system.tangent_size
-        columns = min(chosen["num_exponents"] or size, size // blocks)
+        columns = min(self.settings.num_exponents or size, size // blocks)
         self._take_size(torch.Size([blocks * columns]), size, columns)
         self.rounding = self.rounding + self.rounding.new_zeros(blocks * columns)
         self.unresolved = self.unresolved + self.unresolved.new_zeros(blocks * columns)
@@ -171,7 +163,12 @@ class LyapunovSpectrum(Metric):
             raise TypeError("Expected `inputs` [B, T, I] beside the dynamics, but got None.")
         self._add(
             lyapunov_spectrum(
-                dynamics, inputs, initial_state=initial_state, lengths=lengths, **self.settings
+                dynamics,
+                inputs,
+                initial_state=initial_state,
+                lengths=lengths,
+                num_exponents=self.settings.num_exponents,
+                **self.settings.estimator_settings(),
             )
         )
 
@@ -261,7 +258,7 @@ class LyapunovSpectrum(Metric):
             rounding=self.rounding.reshape(-1),
             unresolved=self.unresolved.reshape(-1),
         )
-        spectrum, order = sums.sorted_mean(int(self.tangent_size), self.settings["num_exponents"])
+        spectrum, order = sums.sorted_mean(int(self.tangent_size), self.settings.num_exponents)
         values = {name: torch.as_tensor(value) for name, value in vars(spectrum).items()}
         if 0 < self.block_columns < self.unresolved.numel():
             values["layer"] = order // self.block_columns

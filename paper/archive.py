@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_lyap import SpectrumHistory
-from lightning_lyap.estimate import MeanSpectrum
-from lightning_lyap.whole_files import whole_file
+from lightning_lyap._atomic_files import whole_file
+from lightning_lyap.estimator.result import MeanSpectrum
 from paper.measured import Measured
 from paper.records import Record
 

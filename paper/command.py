@@ -10,7 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_lyap.tables import write_table
+from lightning_lyap.sweeps.csv_tables import write_table
 from paper.archive import load_records
 from paper.claims import Claim, Verdict, save_claims
 from paper.drawing import save_small_png

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lightning_lyap.uncertainty import t_quantile
+from lightning_lyap.statistics.confidence import t_quantile
 
 FLOAT = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_lyap._atomic_files import whole_file
 from lightning_lyap.plotting import render
-from lightning_lyap.whole_files import whole_file
 
 MAX_BYTES = 100_000
 PALETTES = (256, 128, 64, 32)

@@ -12,10 +12,10 @@ from typing import Any
 from omegaconf import DictConfig
 from torch import Tensor
 
-from lightning_lyap.comparing_plots import draw_spectra, draw_statistic
-from lightning_lyap.comparison import MIN_RUNS, Comparison, compare_runs
-from lightning_lyap.comparison_table import format_association
-from lightning_lyap.correlation import associate, spearman
+from lightning_lyap.statistics.correlation import associate, spearman
+from lightning_lyap.sweeps.comparison import MIN_RUNS, Comparison, compare_runs
+from lightning_lyap.sweeps.plots import draw_spectra, draw_statistic
+from lightning_lyap.sweeps.report import format_association
 from paper.claims import positive
 from paper.command import Figure, Finding, Result, main
 from paper.drawing import LOSS_NAMES, TASK_NAMES, letter, new_figure

@@ -9,10 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lightning_lyap.comparing_plots import draw_statistic
-from lightning_lyap.comparison import Comparison, Row
-from lightning_lyap.comparison_table import format_association
-from lightning_lyap.correlation import associate
+from lightning_lyap.statistics.correlation import associate
+from lightning_lyap.sweeps.comparison import Comparison, Row
+from lightning_lyap.sweeps.plots import draw_statistic
+from lightning_lyap.sweeps.report import format_association
 from paper.claims import positive
 from paper.command import Figure, Finding, Result, main
 from paper.drawing import LOSS_NAMES, TASK_NAMES, new_figure

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_lyap.whole_files import whole_file
+from lightning_lyap._atomic_files import whole_file
 
 FOLDER = "measured"
 ABOUT = "about"

@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from lightning_lyap.estimate import SpectrumEstimate
-from lightning_lyap.losses import read_losses
+from lightning_lyap.estimator.result import SpectrumEstimate
+from lightning_lyap.sweeps.losses import read_losses
 from paper.jobs import Work
 from paper.measured import Arrays, Measured, file_of, plain_sizes
 from paper.networks import Network

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from lightning_lyap.comparison import MIN_RUNS, Comparison, Row, compare_runs
-from lightning_lyap.comparison_table import format_association
-from lightning_lyap.correlation import Association
 from lightning_lyap.plotting.canvas import finish
+from lightning_lyap.statistics.correlation import Association
+from lightning_lyap.sweeps.comparison import MIN_RUNS, Comparison, Row, compare_runs
+from lightning_lyap.sweeps.report import format_association
 from paper.claims import Verdict, negative, positive
 from paper.command import Figure, Finding, Result, main
 from paper.drawing import TASK_NAMES, letter, new_figure

@@ -9,9 +9,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lightning_lyap import SpectrumHistory
-from lightning_lyap.estimate import MeanSpectrum
-from lightning_lyap.losses import Losses, read_losses
-from lightning_lyap.runs import Run
+from lightning_lyap.estimator.result import MeanSpectrum
+from lightning_lyap.sweeps.losses import Losses, read_losses
+from lightning_lyap.sweeps.runs import Run
 from paper.measured import Measured, read_all
 from paper.training import NETWORK_FILE
 

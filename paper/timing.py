@@ -12,8 +12,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from lightning_lyap.estimate import SpectrumEstimate
-from lightning_lyap.network_spectra import spectra_of
+from lightning_lyap.estimator.result import SpectrumEstimate
+from lightning_lyap.network.spectra import spectra_of
 from paper.networks import Network
 from paper.settings import Settings, train_config
 from paper.training import quiet, window

@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningModule
 
 from lightning_lyap import SpectrumHistory
-from lightning_lyap.estimate import SpectrumEstimate
-from lightning_lyap.network_spectra import spectra_of
-from lightning_lyap.whole_files import whole_file
+from lightning_lyap._atomic_files import whole_file
+from lightning_lyap.estimator.result import SpectrumEstimate
+from lightning_lyap.network.spectra import spectra_of
 from paper.networks import Network
 from paper.settings import Settings, digest, fingerprint, in_folder, train_config
 from train import train

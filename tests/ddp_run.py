@@ -13,7 +13,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 
-from lightning_lyap import LyapunovSpectrumCallback, lyapunov_spectrum, register_recurrence
+from lightning_lyap import (
+    LyapunovSpectrumCallback,
+    lyapunov_spectrum,
+    register_recurrence,
+)
 from tests.networks import FEATURES, Predictor, Windows, train_loader, trainer, val_loader
 
 

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 from lightning_lyap.__main__ import COMMANDS
-from tests.test_train import composed
+from tests.train.test_train import composed
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -53,7 +53,7 @@ def check_command(command: str) -> None:
         name, *arguments = words[3:]
         assert name in COMMANDS, name
         parser = StrictParser(prog=name)
-        import_module(f"lightning_lyap.commands.{name}").configure(parser)
+        import_module(f"lightning_lyap.cli.{name}").configure(parser)
         parser.parse_args(arguments)
 
 

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from lightning_lyap.householder import householder_qr
-from lightning_lyap.orthonormal import Cascade
-from lightning_lyap.rounding import Orthonormalization
+from lightning_lyap.qr.error_bounds import Orthonormalization
+from lightning_lyap.qr.householder import householder_qr
+from lightning_lyap.qr.orthonormalize import Cascade
 
 
 def reference(basis: Tensor) -> Orthonormalization:

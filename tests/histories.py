@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap import SpectrumHistory
-from lightning_lyap.estimate import MeanSpectrum
+from lightning_lyap.estimator.result import MeanSpectrum
 from lightning_lyap.history import ROWS
 
 F64 = torch.float64

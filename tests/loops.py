@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap.capture import InputRecorder
-from lightning_lyap.recordings import DrivingSequences
+from lightning_lyap.network.input_recorder import InputRecorder
+from lightning_lyap.network.sequences import DrivingSequences
 
 F64 = torch.float64
 INPUTS, UNITS = 3, 4

@@ -7,7 +7,7 @@ import torch
 from torchmetrics import Metric
 
 from lightning_lyap import LyapunovSpectrum
-from lightning_lyap.estimate import MeanSpectrum
+from lightning_lyap.estimator.result import MeanSpectrum
 
 VECTORS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
 

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap.probe import Measurement, ProbeSettings, combine_processes, estimate_spectra
-from lightning_lyap.recordings import DrivingSequences
+from lightning_lyap.callback.measurement import Measurement, combine_processes, estimate_spectra
+from lightning_lyap.estimator.settings import MeasurementSettings
+from lightning_lyap.network.sequences import DrivingSequences
 
 DEFAULTS: dict[str, Any] = {
     "num_sequences": 3,
@@ -21,8 +22,8 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def settings(**changes: Any) -> ProbeSettings:
-    return ProbeSettings(**DEFAULTS | changes)
+def settings(**changes: Any) -> MeasurementSettings:
+    return MeasurementSettings(**DEFAULTS | changes)
 
 
 def driving(
@@ -35,7 +36,7 @@ def driving(
 def measure(
     modules: Mapping[str, nn.Module],
     inputs: dict[str, DrivingSequences],
-    chosen: ProbeSettings,
+    chosen: MeasurementSettings,
     progress: Any = None,
 ) -> dict[str, Measurement]:
     """Measure in one process, as the callback does in each of several."""

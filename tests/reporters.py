@@ -9,9 +9,9 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from lightning_lyap.estimate import LayeredSpectrum
-from lightning_lyap.probe import Measurement
-from lightning_lyap.reporter import SpectrumReporter
+from lightning_lyap.callback.measurement import Measurement
+from lightning_lyap.callback.reporter import SpectrumReporter
+from lightning_lyap.estimator.result import LayeredSpectrum
 
 SETTINGS = {"num_sequences": 2, "state": "full"}
 

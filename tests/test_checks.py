@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from lightning_lyap import lyapunov_spectrum
-from lightning_lyap.checks import check_count, check_settings
+from lightning_lyap._checks import check_count, check_settings
 from lightning_lyap.dynamics import AutodiffDynamics
 
 X = torch.zeros(2, 10, 3)

@@ -15,11 +15,15 @@ from torch import Tensor, nn
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 from gpu_accuracy import CASES, Case, compare
-from lightning_lyap import LyapunovSpectrumCallback, SpectrumEstimate, lyapunov_spectrum
-from lightning_lyap.modules import CharRNN
-from lightning_lyap.orthonormal import PASSES, Cascade
-from lightning_lyap.trajectories import Trajectories
-from lightning_lyap.upload import upload
+from lightning_lyap import (
+    LyapunovSpectrumCallback,
+    SpectrumEstimate,
+    lyapunov_spectrum,
+)
+from lightning_lyap._device import upload
+from lightning_lyap.estimator.trajectories import Trajectories
+from lightning_lyap.qr.orthonormalize import PASSES, Cascade
+from lightning_lyap.tasks import CharRNN
 from tests.cells import INPUT_SIZE, KINDS, build
 from tests.compare import assert_near
 from tests.networks import Predictor, fit, trainer, val_loader
@@ -60,7 +64,7 @@ def assert_same_spectrum(got: SpectrumEstimate, exact: SpectrumEstimate, toleran
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_hard_cases_are_orthonormal_and_right(case: Case) -> None:
-    """As tests/test_cholesky.py has it on the CPU."""
+    """As tests/qr/test_cholesky.py has it on the CPU."""
     found = compare(case, 100, CUDA)
     assert found["orthogonality"] < (1e-5 if case.dtype == F32 else 1e-13)
     assert found["in_bounds"] < (10 if case.kind != "rows" else 100)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_lyap import SpectrumHistory, lyapunov_spectrum
-from lightning_lyap.estimate import LayeredSpectrum, MeanSpectrum
+from lightning_lyap.estimator.result import LayeredSpectrum, MeanSpectrum
 from tests.cells import INPUT_SIZE, build
 from tests.histories import F64, SETTINGS, assert_bitwise, assert_same, filled, spectrum
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_lyap import LyapunovSpectrumCallback
-from lightning_lyap.modules import CharRNN
+from lightning_lyap.tasks import CharRNN
 from performance.clocks import Clocked, Gaps
 from performance.table import Bar, Result, Row
 from performance.timing import Spread

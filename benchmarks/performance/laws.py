@@ -9,7 +9,7 @@ import torch
 
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import LayerChoice
-from lightning_lyap.orthonormal import random_orthonormal_basis
+from lightning_lyap.qr.orthonormalize import random_orthonormal_basis
 from performance.fits import law
 from performance.networks import characters, network
 from performance.table import Result, Row

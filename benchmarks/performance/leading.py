@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
-from lightning_lyap.interval import Interval
-from lightning_lyap.orthonormal import random_orthonormal_basis
+from lightning_lyap.estimator.schedule import Interval
+from lightning_lyap.qr.orthonormalize import random_orthonormal_basis
 from performance.bare import leading_exponent, products
 from performance.networks import characters, network
 from performance.table import Bar, Result, Row

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gpu_accuracy import Case, loss_of_orthogonality
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
-from lightning_lyap.interval import Interval
-from lightning_lyap.orthonormal import orthonormalize
+from lightning_lyap.estimator.schedule import Interval
+from lightning_lyap.qr.orthonormalize import orthonormalize
 from performance.networks import characters
 from performance.table import Bar, Result, Row
 from performance.timing import Spread, in_turn, ratio, stopwatch_of

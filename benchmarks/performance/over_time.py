@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
-from lightning_lyap.orthonormal import random_orthonormal_basis
+from lightning_lyap.qr.orthonormalize import random_orthonormal_basis
 from performance.networks import characters, network
 from performance.table import Result, Row
 from performance.timing import in_turn, ratio, stopwatch_of

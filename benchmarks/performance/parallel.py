@@ -12,7 +12,8 @@ from unittest import mock
 
 import torch
 
-from lightning_lyap import lyapunov_spectrum, spectrum
+from lightning_lyap import lyapunov_spectrum
+from lightning_lyap.estimator import spectrum
 from performance.networks import characters, network
 from performance.table import Result, Row
 from performance.timing import WALL, in_turn, ratio, threads

@@ -13,9 +13,9 @@ import torch
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
 from lightning_lyap.dynamics import LayerChoice, StateChoice, as_dynamics, uncouple
 from lightning_lyap.dynamics.base import num_blocks
-from lightning_lyap.interval import Interval
-from lightning_lyap.memory import bytes_per_sequence
-from lightning_lyap.orthonormal import random_orthonormal_basis
+from lightning_lyap.estimator.batching import bytes_per_sequence
+from lightning_lyap.estimator.schedule import Interval
+from lightning_lyap.qr.orthonormalize import random_orthonormal_basis
 from performance.networks import characters, network
 from performance.twin import Twin, largest_difference
 
@@ -87,7 +87,8 @@ def measure(task: Task) -> dict[str, Any]:
         task: What to measure.
 
     Returns:
-        ``peak``, bytes; ``estimated``, the same by `lightning_lyap.memory`; and ``difference``,
+        ``peak``, bytes; ``estimated``, the same by
+            `lightning_lyap.estimator.batching`; and ``difference``,
         nats per step, None where N is too large for the twin.
     """
     small = network(task.kind, 4, task.stack, FEATURES)

@@ -1,4 +1,4 @@
-"""Peak memory: how it grows, and whether `lightning_lyap.memory` estimates enough."""
+"""Peak memory: how it grows, and whether `lightning_lyap.estimator.batching` estimates enough."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lightning_lyap.memory import PER_DIRECTION, PER_VECTOR
+from lightning_lyap.estimator.batching import PER_DIRECTION, PER_VECTOR
 from performance.fits import law
 from performance.peak import Task
 from performance.table import Bar, Result, Row
@@ -21,9 +21,9 @@ TEXT = (
     "Peak memory beyond the network and its inputs, each measured in a fresh process after a tiny "
     "spectrum (`VmHWM` of Linux, with torch's own number of threads, float32). First the exponents "
     "of its power laws; then the measured peak over `bytes_per_sequence(...) * B` of "
-    "`lightning_lyap.memory`, which decides how many sequences are run at the same time: above 1 "
-    "it estimates too little. It allows for {vectors} N K + {directions} N² numbers for each "
-    "sequence."
+    "`lightning_lyap.estimator.batching`, which decides how many sequences are run at the same "
+    "time: above 1 it estimates too little. It allows for {vectors} N K + {directions} N² numbers "
+    "for each sequence."
 )
 FOLDERS = [str(Path(__file__).resolve().parents[k]) for k in (1, 2)]
 GIGABYTE = 1e9

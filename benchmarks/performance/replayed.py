@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from gpu_bench import Replayed, cascade
-from lightning_lyap.orthonormal import orthonormalize
+from lightning_lyap.qr.orthonormalize import orthonormalize
 from performance.on_gpu import INTERVALS, Sizes, beside_training, factorizations, spectrum_calls
 from performance.table import Result
 

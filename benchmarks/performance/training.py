@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from lightning_lyap.modules import CharRNN
+from lightning_lyap.tasks import CharRNN
 from performance.networks import CHARACTERS
 
 # Training steps of an epoch on War and Peace, and their batches: sequences, characters of each.

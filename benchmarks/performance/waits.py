@@ -12,8 +12,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics.stacked import StackedRecurrence
-from lightning_lyap.interval import Interval
-from lightning_lyap.trajectories import Trajectories
+from lightning_lyap.estimator.schedule import Interval
+from lightning_lyap.estimator.trajectories import Trajectories
 from performance.networks import characters
 from performance.table import Bar, Result, Row
 from performance.timing import Spread

@@ -1,37 +1,24 @@
 """Dynamical systems with their tangent maps: torch's recurrent modules, and any step function."""
 
-from collections.abc import Callable
-from typing import Any
-
-import torch
-from torch import nn
-
 from lightning_lyap.dynamics.autodiff import AutodiffDynamics
 from lightning_lyap.dynamics.base import Dynamics
+from lightning_lyap.dynamics.conversion import as_dynamics
+from lightning_lyap.dynamics.layer_union import LayerChoice, UncoupledLayers, check_layers, uncouple
 from lightning_lyap.dynamics.registry import (
-    TORCH_CELL,
     Recurrence,
     is_recurrent,
     recurrence_of,
     register_recurrence,
     unregister_recurrence,
 )
-from lightning_lyap.dynamics.torch_cells import from_torch_cell, has_own_forward
 from lightning_lyap.dynamics.torch_modules import (
     RECURRENT_MODULES,
     StateChoice,
     check_state,
     check_supported,
+    from_torch_cell,
     from_torch_module,
 )
-from lightning_lyap.dynamics.uncoupled import (
-    LayerChoice,
-    UncoupledLayers,
-    check_layers,
-    uncouple,
-)
-from lightning_lyap.dynamics.user_modules import from_user_module
-from lightning_lyap.modes import in_evaluation_mode
 
 __all__ = [
     "RECURRENT_MODULES",
@@ -53,113 +40,3 @@ __all__ = [
     "uncouple",
     "unregister_recurrence",
 ]
-
-
-def as_dynamics(
-    dynamics: nn.Module | Dynamics | Callable[..., Any],
-    initial_state: Any = None,
-    state: StateChoice = "full",
-    dtype: torch.dtype | None = None,
-) -> Dynamics:
-    """Turn what a user has into dynamics, and leave it as it is.
-
-    Modules are read as they are evaluated, whatever mode they are in: to read a weight that is
-    parametrized is to compute it, and in training mode that may change the module (spectral norm
-    takes a step of its power iteration each time).
-
-    Args:
-        dynamics: A `torch.nn.RNN`, `GRU` or `LSTM`, or a cell of these; a module of a registered
-            type; an object with the `Dynamics` protocol; or a module or function
-            ``step(x_t, state)`` that returns the new state or a pair (output, new state).
-        initial_state: The state to start from; a step function needs it.
-        state: Which state of an LSTM; see `from_torch_module`.
-        dtype: Type of the arithmetic, or None.
-
-    Returns:
-        The dynamics.
-
-    Raises:
-        TypeError: If ``dynamics`` is none of these.
-        ValueError: If a step function comes without an initial state, or ``state`` is no such word.
-    """
-    check_state(state)
-    if isinstance(dynamics, type):
-        raise TypeError(
-            f"Expected `dynamics` to be an object, but got the class {dynamics.__name__}. Make one "
-            "of it, with its sizes."
-        )
-    if isinstance(dynamics, nn.Module):
-        with in_evaluation_mode(dynamics):
-            return _of_module(dynamics, initial_state, state, dtype)
-    if isinstance(dynamics, Dynamics):
-        return dynamics
-    if not callable(dynamics):
-        raise TypeError(
-            "Expected `dynamics` to be a torch.nn.RNN, GRU or LSTM module or cell, or a module or "
-            f"function step(x_t, state) -> state, but got {type(dynamics).__name__}."
-        )
-    if initial_state is None:
-        raise ValueError(
-            "Expected `initial_state` (a tensor [B, N], or a tuple or dict of such) with a step "
-            "function, but got None: the size of the state can't be known otherwise."
-        )
-    return AutodiffDynamics(dynamics, initial_state, dtype=dtype)
-
-
-def _of_module(
-    module: nn.Module, initial_state: Any, state: StateChoice, dtype: torch.dtype | None
-) -> Dynamics:
-    """Turn a module into dynamics; see `as_dynamics`.
-
-    Args:
-        module: The module.
-        initial_state: The state to start from, or None.
-        state: Which state of an LSTM.
-        dtype: Type of the arithmetic, or None.
-
-    Returns:
-        The dynamics.
-    """
-    known = recurrence_of(module)
-    if known is not None:
-        return _of_known_type(module, known, initial_state, state, dtype)
-    if isinstance(module, RECURRENT_MODULES):
-        return from_torch_module(module, state, dtype)
-    if isinstance(module, Dynamics):
-        return module
-    return from_user_module(module, Recurrence().step, initial_state, dtype=dtype)
-
-
-def _of_known_type(
-    module: nn.Module,
-    known: Recurrence,
-    initial_state: Any,
-    state: StateChoice,
-    dtype: torch.dtype | None,
-) -> Dynamics:
-    """Turn a torch cell or a module of a registered type into dynamics.
-
-    Torch's cells have analytic tangent maps; a class derived from one that has another ``forward``
-    is differentiated automatically.
-
-    Args:
-        module: The module.
-        known: What is known about its type.
-        initial_state: The state to start from, or None.
-        state: Which state of an LSTMCell.
-        dtype: Type of the arithmetic, or None.
-
-    Returns:
-        The dynamics.
-    """
-    if known is TORCH_CELL and isinstance(module, nn.RNNCellBase) and not has_own_forward(module):
-        return from_torch_cell(module, state, dtype)
-    hidden_only = known is TORCH_CELL and isinstance(module, nn.LSTMCell) and state == "hidden"
-    return from_user_module(
-        module,
-        known.step,
-        initial_state,
-        known.initial_state,
-        differentiate=(0,) if hidden_only else None,
-        dtype=dtype,
-    )

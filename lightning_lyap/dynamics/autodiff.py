@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
 
-from lightning_lyap.dynamics.base import State, TangentMap, compute_dtype, stack_rows
-from lightning_lyap.dynamics.readable import check_state_tensors
-from lightning_lyap.dynamics.states import StateForm, read_new_state
+from lightning_lyap._checks import check_state_tensors
+from lightning_lyap.dynamics.base import State, TangentMap, compute_dtype
+from lightning_lyap.dynamics.state_trees import StateForm, read_new_state
+from lightning_lyap.qr.orthonormalize import stack_rows
 
 StepFunction: TypeAlias = Callable[[Tensor, Any], Any]
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
-from lightning_lyap.reflectors import Basis
+from lightning_lyap.qr.reflectors import Basis
 
 State: TypeAlias = tuple[Tensor, ...]
 TangentMap: TypeAlias = Callable[[Any], Tensor]
@@ -286,18 +286,6 @@ def as_state_tensors(given: Any) -> State:
                 f"but got {type(tensor).__name__}. Pass `initial_state` as the module takes it."
             )
     return tensors
-
-
-def stack_rows(blocks: list[Tensor]) -> Tensor:
-    """Stack tangent blocks on top of each other and keep the result column-major.
-
-    Args:
-        blocks: Tensors ``[B, N_k, K]``.
-
-    Returns:
-        ``[B, sum of N_k, K]``.
-    """
-    return blocks[0] if len(blocks) == 1 else torch.cat([b.mT for b in blocks], dim=-1).mT
 
 
 def compute_dtype(own: torch.dtype, wanted: torch.dtype | None) -> torch.dtype:

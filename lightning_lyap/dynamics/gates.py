@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_lyap.reflectors import Basis, Reflectors
+from lightning_lyap.qr.reflectors import Basis, Reflectors
 
 # That number below and from N = LARGE on.
 LARGE = 256

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_lyap.dynamics.base import LayerTangent, State, stack_rows
-from lightning_lyap.dynamics.determinant import log_abs_det
+from lightning_lyap.dynamics.base import LayerTangent, State
 from lightning_lyap.dynamics.gates import GateWeights, mix_gates
-from lightning_lyap.dynamics.slopes import sigmoid_slope, tanh_slope
-from lightning_lyap.reflectors import Basis
+from lightning_lyap.dynamics.numerics import log_abs_det, sigmoid_slope, tanh_slope
+from lightning_lyap.qr.orthonormalize import stack_rows
+from lightning_lyap.qr.reflectors import Basis
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,7 @@ from typing import Any, TypeVar, overload
 from torch import nn
 
 from lightning_lyap.dynamics.autodiff import StepFunction
-from lightning_lyap.dynamics.torch_cells import TORCH_CELLS, zero_state
-from lightning_lyap.dynamics.torch_modules import RECURRENT_MODULES
+from lightning_lyap.dynamics.torch_modules import RECURRENT_MODULES, TORCH_CELLS, zero_state
 
 Kind = TypeVar("Kind", bound=type[nn.Module])
 

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State
-from lightning_lyap.dynamics.determinant import log_abs_det
 from lightning_lyap.dynamics.gates import GateWeights, mix_gates
-from lightning_lyap.dynamics.slopes import tanh_slope
-from lightning_lyap.reflectors import Basis
+from lightning_lyap.dynamics.numerics import log_abs_det, tanh_slope
+from lightning_lyap.qr.reflectors import Basis
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,15 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-from lightning_lyap.dynamics.base import (
-    Layer,
-    LayerTangent,
-    State,
-    TangentMap,
-    as_state_tensors,
-    stack_rows,
-)
-from lightning_lyap.reflectors import Basis, Reflectors
+from lightning_lyap.dynamics.base import Layer, LayerTangent, State, TangentMap, as_state_tensors
+from lightning_lyap.qr.orthonormalize import stack_rows
+from lightning_lyap.qr.reflectors import Basis, Reflectors
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_lyap._checks import check_state_tensors
 from lightning_lyap.dynamics.autodiff import AutodiffDynamics, StepFunction
 from lightning_lyap.dynamics.base import compute_dtype
-from lightning_lyap.dynamics.readable import check_state_tensors
-from lightning_lyap.dynamics.states import StateForm, flatten_state
+from lightning_lyap.dynamics.state_trees import StateForm, flatten_state
 
 
 def from_user_module(

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_lyap.whole_files import whole_file
+from lightning_lyap._atomic_files import whole_file
 
 EXPONENT_LABEL = r"exponent $\lambda_i$ (nats per step)"
 INDEX_LABEL = r"index $i$"

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_lyap.__main__ import main
-from lightning_lyap.checkpoints import load_network, read_batch, read_checkpoint, task_of
-from lightning_lyap.losses import read_given_losses, read_losses
-from lightning_lyap.modules import MocapRNN
-from lightning_lyap.runs import find_spectra, load_runs
-from lightning_lyap.tables import read_table
+from lightning_lyap.cli.checkpoints import load_network, read_batch, read_checkpoint, task_of
+from lightning_lyap.sweeps.csv_tables import read_table
+from lightning_lyap.sweeps.losses import read_given_losses, read_losses
+from lightning_lyap.sweeps.runs import find_spectra, load_runs
+from lightning_lyap.tasks import MocapRNN
 from tests.bad_input.strategies import assert_refused, damaged, profile, turned
 from tests.networks import trainer
-from tests.sweeps import leave_run
+from tests.sweep_runs import leave_run
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lightning_lyap import SpectrumHistory
 from tests.bad_input.strategies import assert_refused, damaged, profile
-from tests.sweeps import spectrum
+from tests.sweep_runs import spectrum
 
 Arrays = dict[str, Any]
 

@@ -20,7 +20,7 @@ from lightning_lyap import (
     unregister_recurrence,
 )
 from lightning_lyap.dynamics.registry import _KNOWN
-from lightning_lyap.finding import find_recurrent_modules
+from lightning_lyap.network.find_modules import find_recurrent_modules
 from tests.bad_input.strategies import (
     NO_TENSOR,
     UNREADABLE,

@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from lightning_lyap import LyapunovSpectrum, SpectrumEstimate, lyapunov_spectrum, spectra_of
-from lightning_lyap.finding import find_recurrent_modules
-from lightning_lyap.probe import ProbeSettings
+from lightning_lyap import (
+    LyapunovSpectrum,
+    SpectrumEstimate,
+    lyapunov_spectrum,
+    spectra_of,
+)
+from lightning_lyap.estimator.settings import MeasurementSettings
+from lightning_lyap.network.find_modules import find_recurrent_modules
 from tests.bad_input.strategies import profile, unchanged
 from tests.cells import INPUT_SIZE, build, random_state
 
@@ -86,8 +91,8 @@ def test_whole_numbers_of_any_make(
     odd: dict[str, Any] = {name: make(number) for name, number in plain.items()}
     expected: Any = lyapunov_spectrum(network, inputs, **plain)  # type: ignore[arg-type]
     same(lyapunov_spectrum(network, inputs, **odd, seed=make(0)), expected)
-    assert LyapunovSpectrum(**odd).settings.items() >= plain.items()
-    probe = ProbeSettings(make(2), make(4), state="full", layers="joint", dtype=None, **odd)
+    assert LyapunovSpectrum(**odd).settings.as_dict().items() >= plain.items()
+    probe = MeasurementSettings(make(2), make(4), state="full", layers="joint", dtype=None, **odd)
     assert all(type(probe.as_dict()[name]) is int for name in (*plain, "num_sequences"))
 
 

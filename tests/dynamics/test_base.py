@@ -9,15 +9,9 @@ from torch import Tensor
 
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import AutodiffDynamics, Dynamics, from_torch_module
-from lightning_lyap.dynamics.base import (
-    State,
-    TangentMap,
-    advance,
-    as_state_tensors,
-    compute_dtype,
-    stack_rows,
-)
+from lightning_lyap.dynamics.base import State, TangentMap, advance, as_state_tensors, compute_dtype
 from lightning_lyap.dynamics.stacked import StackedRecurrence
+from lightning_lyap.qr.orthonormalize import stack_rows
 from tests.cells import build, sequences
 
 

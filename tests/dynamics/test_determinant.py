@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.functional import jacobian
 
 from lightning_lyap.dynamics import from_torch_module
-from lightning_lyap.dynamics.determinant import log_abs_det
+from lightning_lyap.dynamics.numerics import log_abs_det
 from tests.cells import CASES, INPUT_SIZE, Case, active_tensors, build, random_state, step_of
 from tests.compare import assert_near
 

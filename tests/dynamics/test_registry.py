@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import lyapunov_spectrum, register_recurrence, unregister_recurrence
+from lightning_lyap import (
+    lyapunov_spectrum,
+    register_recurrence,
+    unregister_recurrence,
+)
 from lightning_lyap.dynamics import is_recurrent, recurrence_of
 from lightning_lyap.dynamics import registry as registry_module
 from tests.compare import assert_near

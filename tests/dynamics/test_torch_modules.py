@@ -8,7 +8,12 @@ from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
 from lightning_lyap import lyapunov_spectrum
-from lightning_lyap.dynamics import AutodiffDynamics, StateChoice, as_dynamics, from_torch_module
+from lightning_lyap.dynamics import (
+    AutodiffDynamics,
+    StateChoice,
+    as_dynamics,
+    from_torch_module,
+)
 from lightning_lyap.dynamics import gates as gates_module
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 from tests.cells import (

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from pytorch_lightning.loggers import CSVLogger
 
-from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory, publishing
+from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
+from lightning_lyap.callback import outputs
 from tests.faults.runs import outcome, strict, train
 
 NOT_SAVED = (
@@ -112,7 +113,7 @@ def test_a_figure_that_cannot_be_written_leaves_the_spectra(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("matplotlib.image.imsave", full)
-    monkeypatch.setattr(publishing, "render", lambda figure: np.zeros((4, 6, 4), np.uint8))
+    monkeypatch.setattr(outputs, "render", lambda figure: np.zeros((4, 6, 4), np.uint8))
     run = outcome(
         tmp_path, callback=LyapunovSpectrumCallback(), logger=CSVLogger(tmp_path, "run", version="")
     )

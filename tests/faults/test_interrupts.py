@@ -10,8 +10,9 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from lightning_lyap import LyapunovSpectrumCallback, network_probe
-from lightning_lyap.network_probe import NetworkProbe
+from lightning_lyap import LyapunovSpectrumCallback
+from lightning_lyap.callback import network_probe
+from lightning_lyap.callback.network_probe import NetworkProbe
 from tests.faults.runs import bits
 from tests.networks import Predictor, Windows, trainer, val_loader
 
@@ -45,7 +46,7 @@ def test_an_interrupt_passes_and_everything_is_as_it_was(
             finally:
                 states.append((before, (generators(), modes(network), bits(network))))
 
-    monkeypatch.setattr("lightning_lyap.callback.NetworkProbe", Watching)
+    monkeypatch.setattr("lightning_lyap.callback.callback.NetworkProbe", Watching)
     pl.seed_everything(3, workers=True, verbose=False)
     network = Predictor()
     if where == "estimator":

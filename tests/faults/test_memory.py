@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import register_recurrence, unregister_recurrence
-from lightning_lyap.failures import LESS_MEMORY, guarded, ran_out_of_memory, release
+from lightning_lyap.callback.errors import LESS_MEMORY, guarded, ran_out_of_memory, release
 from tests.faults.runs import Loop, Outcome, outcome, strict, train
 
 

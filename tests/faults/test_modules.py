@@ -8,7 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import LyapunovSpectrumCallback, register_recurrence, unregister_recurrence
+from lightning_lyap import (
+    LyapunovSpectrumCallback,
+    register_recurrence,
+    unregister_recurrence,
+)
 from tests.faults.runs import EPOCHS, Loop, outcome, strict, train
 from tests.networks import FEATURES, Predictor
 

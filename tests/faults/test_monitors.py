@@ -9,7 +9,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from lightning_lyap import LyapunovSpectrumCallback
-from lightning_lyap.probe import estimate_spectra
+from lightning_lyap.callback.measurement import estimate_spectra
 from tests.faults.runs import EPOCHS, outcome, train
 from tests.faults.test_showing import FailsAt
 
@@ -39,7 +39,7 @@ def test_monitors_find_the_last_value_that_was_measured(
 ) -> None:
     """Also that of the untrained network, if the first validation's measurement fails."""
     estimate = FailsAt(failing, estimate_spectra)
-    monkeypatch.setattr("lightning_lyap.network_probe.estimate_spectra", estimate)
+    monkeypatch.setattr("lightning_lyap.callback.network_probe.estimate_spectra", estimate)
     heard = Heard()
     run = outcome(tmp_path, *monitors(tmp_path / "best"), heard, enable_checkpointing=True)
     (said,) = run.said
@@ -58,7 +58,7 @@ def test_nothing_is_invented_for_a_monitor_where_nothing_was_measured(
 ) -> None:
     """Lightning then ends the training; there is no value that could be given to it."""
     estimate = FailsAt({1, 2}, estimate_spectra)
-    monkeypatch.setattr("lightning_lyap.network_probe.estimate_spectra", estimate)
+    monkeypatch.setattr("lightning_lyap.callback.network_probe.estimate_spectra", estimate)
     callback = LyapunovSpectrumCallback(figures=False, save=False)
     with (
         pytest.warns(UserWarning, match="broken on purpose"),
@@ -71,7 +71,7 @@ def test_early_stopping_that_is_not_strict_waits_for_the_first_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     estimate = FailsAt({1, 2}, estimate_spectra)
-    monkeypatch.setattr("lightning_lyap.network_probe.estimate_spectra", estimate)
+    monkeypatch.setattr("lightning_lyap.callback.network_probe.estimate_spectra", estimate)
     stopping = EarlyStopping("lyapunov/max", strict=False, check_on_train_epoch_end=False)
     heard = Heard()
     run = outcome(tmp_path, stopping, heard)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import LyapunovSpectrumCallback, network_probe
-from lightning_lyap.probe import estimate_spectra
+from lightning_lyap import LyapunovSpectrumCallback
+from lightning_lyap.callback import network_probe
+from lightning_lyap.callback.measurement import estimate_spectra
 from tests.faults.runs import EPOCHS, outcome, strict, train
 from tests.networks import FEATURES, Predictor, Windows
 
@@ -154,7 +155,7 @@ def test_a_module_that_failed_holds_no_tensors_while_the_next_is_measured(
 
     monkeypatch.setattr(network_probe, "estimate_spectra", estimate)
     if where == "hook":
-        monkeypatch.setattr("lightning_lyap.recordings.state_row", row)
+        monkeypatch.setattr("lightning_lyap.network.sequences.state_row", row)
     gc.collect()
     gc.disable()
     try:

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from lightning_lyap import LyapunovSpectrumCallback, publishing
+from lightning_lyap import LyapunovSpectrumCallback
+from lightning_lyap.callback import outputs
 from lightning_lyap.plotting import plot_convergence
-from lightning_lyap.reporting import LossRecorder
+from lightning_lyap.tasks.loss_recorder import LossRecorder
 from tests.faults.runs import EPOCHS, outcome, strict, train
 from tests.loggers.events import events
 
 
 @pytest.fixture(autouse=True)
 def _quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publishing, "render", lambda figure: np.zeros((4, 6, 4), np.uint8))
+    monkeypatch.setattr(outputs, "render", lambda figure: np.zeros((4, 6, 4), np.uint8))
 
 
 class FailsAt:
@@ -35,7 +36,7 @@ class FailsAt:
 def test_a_figure_that_fails_costs_no_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "plot_convergence", FailsAt({2, 3}, plot_convergence))
+    monkeypatch.setattr(outputs, "plot_convergence", FailsAt({2, 3}, plot_convergence))
     logger = TensorBoardLogger(tmp_path, "run", version="")
     run = outcome(tmp_path, callback=LyapunovSpectrumCallback(), logger=logger)
     (said,) = run.said
@@ -127,6 +128,6 @@ def test_what_cannot_be_shown_raises_if_asked_to(
 ) -> None:
     with pytest.raises(ConnectionError, match="server is gone"):
         train(tmp_path, strict(), logger=RefusesAtStart(tmp_path))
-    monkeypatch.setattr(publishing, "plot_spectrum", FailsAt({1}, None))
+    monkeypatch.setattr(outputs, "plot_spectrum", FailsAt({1}, None))
     with pytest.raises(RuntimeError, match="on purpose"):
         train(tmp_path, strict(figures=True))

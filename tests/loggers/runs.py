@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory, publishing
+from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
+from lightning_lyap.callback import outputs
 from tests.networks import fit
 
 FIGURES = ("spectrum", "convergence", "history")
@@ -22,7 +23,7 @@ def run(
         The history: its steps are those that everything must stand at.
     """
     shown = np.full((4, 6, 4), 255, np.uint8)
-    monkeypatch.setattr(publishing, "render", lambda figure: shown)
+    monkeypatch.setattr(outputs, "render", lambda figure: shown)
     callback = LyapunovSpectrumCallback(on_error="raise")
     fit(folder, callback, logger=logger, max_epochs=EPOCHS, **settings)
     history = callback.histories["rnn"]

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
-from lightning_lyap.loggers import histogram_way, image_way, scalars_alone
+from lightning_lyap.callback.loggers import histogram_way, image_way, scalars_alone
 from tests.loggers.events import events
 from tests.loggers.runs import FIGURES, run
 from tests.networks import fit

@@ -20,9 +20,9 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
 from lightning_lyap import lyapunov_spectrum
+from tests.callback.test_trainer import Endless, Pairs
 from tests.modes.runs import epochs_of, held_out, quick
 from tests.networks import Predictor, fit, sequences, train_loader, trainer, val_loader
-from tests.test_trainer_facts import Endless, Pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 FIRST = pytest.mark.parametrize("first", [True, False], ids=["first", "last"])

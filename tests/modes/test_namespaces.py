@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from lightning_lyap import LyapunovSpectrumCallback
-from lightning_lyap.exact_resume import ExactResume
-from lightning_lyap.reporting import LossRecorder
+from lightning_lyap.tasks.exact_resume import ExactResume
+from lightning_lyap.tasks.loss_recorder import LossRecorder
 from tests.modes.runs import epochs_of, quick
 from tests.networks import FEATURES, Predictor, Windows, train_loader, val_loader
 from tests.observers import same_weights

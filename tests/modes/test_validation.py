@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_lyap import LyapunovSpectrumCallback, lyapunov_spectrum
+from tests.callback.test_trainer import Endless, Pairs
 from tests.modes.runs import (
     NUM_SEQUENCES,
     NUM_STEPS,
@@ -25,7 +26,6 @@ from tests.modes.runs import (
 )
 from tests.networks import Predictor, Windows, fit, sequences, train_loader, trainer, val_loader
 from tests.observers import same_weights
-from tests.test_trainer_facts import Endless, Pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 

@@ -8,7 +8,7 @@ import torch
 from lightning_lyap import SpectrumHistory
 from paper.archive import load_records, save_records
 from paper.records import Record
-from tests.sweeps import spectrum
+from tests.sweep_runs import spectrum
 
 ABOUT: dict[str, Any] = {
     "name": "one",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_lyap.tables import read_table
+from lightning_lyap.sweeps.csv_tables import read_table
 from paper.claims import Verdict
 from paper.driven import predicted_mean_exponent
 from paper.fig1 import FIGURE

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from lightning_lyap.tables import read_table
+from lightning_lyap.sweeps.csv_tables import read_table
 from paper.fig2 import FIGURE, findings, nearly_all
 from paper.settling import Settling
 from tests.paper.conftest import Commands

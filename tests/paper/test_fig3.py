@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_lyap.tables import read_table
+from lightning_lyap.sweeps.csv_tables import read_table
 from paper.courses import Course
 from paper.fig3 import FIGURE, findings
 from tests.paper.conftest import Commands

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_lyap.comparison import compare_runs
-from lightning_lyap.runs import find_spectra, load_runs
-from lightning_lyap.tables import read_table
+from lightning_lyap.sweeps.comparison import compare_runs
+from lightning_lyap.sweeps.csv_tables import read_table
+from lightning_lyap.sweeps.runs import find_spectra, load_runs
 from paper.fig4 import FIGURE, findings
 from paper.records import read_record
 from tests.paper.conftest import Commands
-from tests.sweeps import leave_run
+from tests.sweep_runs import leave_run
 
 ROOT = Path(__file__).resolve().parents[2]
 

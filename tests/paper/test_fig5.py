@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_lyap.tables import read_table
+from lightning_lyap.sweeps.csv_tables import read_table
 from paper.fig5 import FIGURE, Warmups, findings, measure
 from paper.jobs import plan
 from paper.measuring import load_best

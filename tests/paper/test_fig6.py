@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from lightning_lyap.tables import read_table
+from lightning_lyap.sweeps.csv_tables import read_table
 from paper.fig6 import FIGURE, auto, faster, findings, head, marked, plateau
 from paper.intervals import Intervals
 from tests.paper.conftest import Commands

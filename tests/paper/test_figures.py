@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lightning_lyap.tables import read_table
+from lightning_lyap.sweeps.csv_tables import read_table
 from paper import collect, compute, fig3, fig4, fig7, hidden_full, readout, report, table1
 from paper.claims import Claim, save_claims
 from paper.command import SETTINGS_FILE, Figure

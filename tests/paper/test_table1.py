@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lightning_lyap import SpectrumHistory
-from lightning_lyap.tables import read_table
+from lightning_lyap.sweeps.csv_tables import read_table
 from paper.archive import save_records
 from paper.costs import PAPERS_KIND, Row, with_needed
 from paper.records import Record

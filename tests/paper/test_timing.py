@@ -5,7 +5,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from lightning_lyap.modules import MocapRNN
+from lightning_lyap.tasks import MocapRNN
 from paper.timing import Kind, TimeInTurn, device_name, now
 
 KINDS = (Kind(1), Kind("auto", 2))

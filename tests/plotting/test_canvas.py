@@ -14,7 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from lightning_lyap import plotting
-from lightning_lyap.plotting import plot_convergence, plot_history, plot_spectrum, render, save_png
+from lightning_lyap.plotting import (
+    plot_convergence,
+    plot_history,
+    plot_spectrum,
+    render,
+    save_png,
+)
 from lightning_lyap.plotting.canvas import EXPONENT_LABEL
 from tests.plotting.drawings import DRAWINGS, EXPONENTS, Draw, drawings
 

@@ -1,0 +1,289 @@
+"""Checks of settings, before any work starts; `tensor_checks` has those of what is measured."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
+from operator import index
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+MOST_SEED = 2**64  # of torch's generators
+
+
+class CheckedSettings(NamedTuple):
+    """The estimator's settings that do not depend on its inputs, as plain numbers.
+
+    Attributes:
+        num_exponents: K, or None.
+        warmup_steps: At least 0.
+        orthonormalize_every: At least 1, or ``"auto"``.
+        seed: At least 0.
+    """
+
+    num_exponents: int | None
+    warmup_steps: int
+    orthonormalize_every: Any
+    seed: int
+
+
+def check_count(name: str, value: Any, minimum: int) -> int:
+    """Check that a setting is a whole number of at least some size.
+
+    Args:
+        name: The setting's name.
+        value: Its value: an int, or what stands for one, such as NumPy's integers and integer
+            tensors of one element.
+        minimum: The smallest value allowed.
+
+    Returns:
+        The value as an int.
+
+    Raises:
+        TypeError: If it is no whole number; bools are none.
+        ValueError: If it is too small.
+
+    Example:
+        >>> check_count("num_exponents", 3, 1)
+        3
+    """
+    number = _as_int(value)
+    if number is None:
+        raise TypeError(f"Expected `{name}` to be an int, but got {value!r}.")
+    if number < minimum:
+        raise ValueError(f"Expected `{name}` to be at least {minimum}, but got {value}.")
+    return number
+
+
+def _as_int(value: Any) -> int | None:
+    """Return the int that a value stands for (`operator.index`), or None if it is no whole number.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        The int; None for bools of any make, too.
+    """
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
+        return None
+    try:
+        return index(value)
+    except Exception:  # a TypeError, or what a tensor without values says
+        return None
+
+
+def check_interval(value: Any) -> Any:
+    """Check the interval between factorizations.
+
+    Args:
+        value: At least 1, or ``"auto"``.
+
+    Returns:
+        An int or ``"auto"``.
+
+    Raises:
+        TypeError: If it is no whole number.
+        ValueError: If it is too small, or another word.
+    """
+    name = "orthonormalize_every"
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    if isinstance(value, str) or _as_int(value) is None:
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"Expected `{name}` to be an int or 'auto', but got {value!r}.")
+    return check_count(name, value, 1)
+
+
+def check_settings(
+    num_exponents: Any, warmup_steps: Any, orthonormalize_every: Any, seed: Any = 0
+) -> CheckedSettings:
+    """Check the estimator's settings that do not depend on its inputs.
+
+    Args:
+        num_exponents: K, at least 1, or None.
+        warmup_steps: At least 0.
+        orthonormalize_every: At least 1, or ``"auto"``.
+        seed: At least 0.
+
+    Returns:
+        The settings as plain numbers.
+
+    Raises:
+        TypeError: If one is no int.
+        ValueError: If one is out of range.
+    """
+    checked = CheckedSettings(
+        None if num_exponents is None else check_count("num_exponents", num_exponents, 1),
+        check_count("warmup_steps", warmup_steps, 0),
+        check_interval(orthonormalize_every),
+        check_count("seed", seed, 0),
+    )
+    if checked.seed >= MOST_SEED:
+        raise ValueError(f"Expected `seed` to be less than 2**64, but got {checked.seed}.")
+    return checked
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Check that a setting is True or False, and no word that only looks like one.
+
+    Args:
+        name: The setting's name.
+        value: Its value.
+
+    Returns:
+        The value.
+
+    Raises:
+        TypeError: If it is no bool.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"Expected `{name}` to be True or False, but got {value!r}.")
+    return value
+
+
+def check_function(name: str, value: Any) -> None:
+    """Check that a setting can be called, or is None.
+
+    Args:
+        name: The setting's name.
+        value: Its value.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if value is not None and not callable(value):
+        raise TypeError(f"Expected `{name}` to be a function or None, but got {value!r}.")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """Check that a setting is one of some words.
+
+    Args:
+        name: The setting's name.
+        value: Its value.
+        choices: The words.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"Expected `{name}` to be one of {tuple(choices)}, but got {value!r}.")
+    return value
+
+
+def check_name(name: str, value: Any) -> str:
+    """Check that a setting can be the name of a folder and of what is logged.
+
+    Args:
+        name: The setting's name.
+        value: Its value.
+
+    Returns:
+        The value.
+
+    Raises:
+        TypeError: If it is no word.
+        ValueError: If it is empty, or leads out of a folder.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"Expected `{name}` to be a word, but got {value!r}.")
+    parts = value.split("/")
+    if any(part.strip() in ("", ".", "..") for part in parts):
+        raise ValueError(
+            f"Expected `{name}` to name a folder inside the log folder, but got {value!r}."
+        )
+    return value
+
+
+def check_range(
+    name: str, value: Any, low: float, high: float = float("inf"), *, open_low: bool = False
+) -> float:
+    """Check that a setting is a number in ``[low, high)``, or ``(low, high)``.
+
+    Args:
+        name: The setting's name.
+        value: Its value.
+        low: Lower end.
+        high: Upper end, excluded.
+        open_low: Whether the lower end is excluded, too.
+
+    Returns:
+        The value as a float.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"Expected `{name}` to be a number, but got {value!r}.")
+    number = float(value)
+    if not (low < number < high or (number == low and not open_low)):
+        bracket = "(" if open_low else "["
+        raise ValueError(f"Expected `{name}` in {bracket}{low:g}, {high:g}), but got {value!r}.")
+    return number
+
+
+def check_readable(name: str, tensor: Tensor) -> None:
+    """Refuse tensors whose numbers can't be read: nested, sparse, quantized, or without any.
+
+    Args:
+        name: The argument's name.
+        tensor: A tensor.
+
+    Raises:
+        TypeError: If it is nested, or laid out in another way than `torch.strided`.
+        ValueError: If it is on the device ``"meta"``.
+    """
+    if tensor.is_nested:
+        raise TypeError(
+            f"Expected `{name}` to be a tensor of one shape, but got a nested one. Pad it "
+            "(`torch.nested.to_padded_tensor`) and give `lengths`."
+        )
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        got = "a quantized tensor" if tensor.is_quantized else f"the layout {tensor.layout}"
+        way = "dequantize" if tensor.is_quantized else "to_dense"
+        raise TypeError(
+            f"Expected `{name}` to be a dense tensor, but got {got}. Convert it by `.{way}()`."
+        )
+    if tensor.device.type == "meta":
+        raise ValueError(
+            f"Expected `{name}` to hold numbers, but got a tensor on the device 'meta', which has "
+            "none. Make it on the device of the network."
+        )
+
+
+def check_state_tensors(state: Any) -> None:
+    """Check what a user gives as initial state: its tensors, not yet their form and shapes.
+
+    Entries that are not finite are left to the estimate, which leaves out such sequences.
+
+    Args:
+        state: A tensor, or a tuple, list or mapping of such; None; or the form of dynamics of the
+            user's own, whose tensors can't be looked at.
+
+    Raises:
+        TypeError: If a tensor is complex, or none of numbers one after the other.
+        ValueError: If a tensor holds no numbers.
+    """
+    for tensor in _tensors_in(state):
+        check_readable("initial_state", tensor)
+        if tensor.is_complex():
+            raise TypeError(
+                f"Expected `initial_state` of real numbers, but got {tensor.dtype}. Stack real "
+                "and imaginary part: the tangent space is real."
+            )
+
+
+def _tensors_in(state: Any) -> Iterator[Tensor]:
+    """Iterate over the tensors in a state of the usual forms."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        for part in state.values():
+            yield from _tensors_in(part)
+    elif isinstance(state, tuple | list):
+        for part in state:
+            yield from _tensors_in(part)

@@ -1,0 +1,207 @@
+"""One measurement of a network: the settings, the sequences, a spectrum for each module."""
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from lightning_lyap.dynamics import RECURRENT_MODULES, Dynamics, recurrence_of
+from lightning_lyap.dynamics.conversion import as_dynamics
+from lightning_lyap.estimator.result import LayeredSpectrum, SpectrumEstimate
+from lightning_lyap.estimator.settings import MeasurementSettings
+from lightning_lyap.estimator.spectrum import lyapunov_spectrum
+from lightning_lyap.metric import LyapunovSpectrum
+from lightning_lyap.network.sequences import DrivingSequences
+from lightning_lyap.network.undisturbed import preserved_generators
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """The spectrum of one module.
+
+    Attributes:
+        spectrum: Over the sequences of all processes.
+        estimate: Over those of this process, with its log-stretches; None if it had none.
+        seconds: Wall time.
+        certified: Whether the estimates of all processes passed their certificates.
+    """
+
+    spectrum: LayeredSpectrum
+    estimate: SpectrumEstimate | None
+    seconds: float
+    certified: bool = True
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether no sequence of any process stayed finite, so that there is no spectrum."""
+        return self.spectrum.num_sequences == 0
+
+    @property
+    def num_lost(self) -> int:
+        """How many sequences of this process did not stay finite."""
+        return 0 if self.estimate is None else int((~self.estimate.valid).sum())
+
+    @property
+    def fault(self) -> str | None:
+        """Which checks of the certificate failed in this process; None if all is well."""
+        if self.certified:
+            return None
+        failures = () if self.estimate is None else self.estimate.certificate.failures
+        return "; ".join(failures) or "the certificate fails in another process"
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkMeasurement:
+    """The spectra of all modules of a network at one time.
+
+    Attributes:
+        by_module: Measurements by module, of those that did not fail.
+        seconds: Wall time of all of them, with the forward pass on offered windows.
+        missing: Names of the modules whose measurement failed.
+    """
+
+    by_module: Mapping[str, Measurement]
+    seconds: float
+    missing: tuple[str, ...] = ()
+
+
+def check_modules(modules: Mapping[str, nn.Module], settings: MeasurementSettings) -> None:
+    """Refuse modules whose layers are not known, where each is to be taken by itself.
+
+    Args:
+        modules: The modules by name.
+        settings: How to measure.
+
+    Raises:
+        ValueError: If one is no stack of torch's.
+    """
+    if settings.layers == "joint":
+        return
+    for name, module in modules.items():
+        if recurrence_of(module) is not None or not isinstance(module, RECURRENT_MODULES):
+            raise ValueError(
+                f"Expected modules of torch.nn.RNN, GRU or LSTM with `layers='union'`, but got "
+                f"{name!r}, a {type(module).__name__}, whose layers are not known. Use "
+                "`layers='joint'`, or name the stacks alone by `modules`."
+            )
+
+
+def estimate_spectra(
+    modules: Mapping[str, nn.Module],
+    sequences: Mapping[str, DrivingSequences],
+    settings: MeasurementSettings,
+    progress: Callable[[str, int, int], None] | None = None,
+    quiet: bool = False,
+) -> dict[str, tuple[SpectrumEstimate, float]]:
+    """Estimate the spectrum of each module on this process's sequences, without communication.
+
+    An estimate that fails its certificate is no reason to warn here: whoever measures again and
+    again says so once.
+
+    Args:
+        modules: The modules by name.
+        sequences: What drives each of them in this process; none for a module without.
+        settings: How to measure; K is at most the size of each module.
+        progress: Called with (module's name, steps done, steps in all).
+        quiet: Whether to leave it to the caller to say that sequences did not stay finite.
+
+    Returns:
+        An estimate, with its log-stretches, and its wall time for each module that has sequences.
+
+    Raises:
+        ValueError: If a spectrum can't be measured with these settings.
+    """
+    for name in modules.keys() - sequences.keys():
+        _system(modules[name], None, settings)  # its size must be known for `combine_processes`
+    estimates: dict[str, tuple[SpectrumEstimate, float]] = {}
+    for name, driving in sequences.items():
+        start = time.perf_counter()
+        size = _system(modules[name], driving.initial_state, settings).tangent_size
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The Lyapunov spectrum fails its certificate")
+            if quiet:
+                warnings.filterwarnings("ignore", r"\d+ of \d+ sequences did not stay finite")
+            estimate = lyapunov_spectrum(
+                modules[name],
+                driving.inputs,
+                initial_state=driving.initial_state,
+                lengths=driving.lengths,
+                num_exponents=_num_exponents(size, settings),
+                keep_log_stretches=True,
+                progress=None if progress is None else partial(progress, name),
+                **settings.estimator_settings(),
+            )
+        estimates[name] = (estimate, time.perf_counter() - start)
+    return estimates
+
+
+@preserved_generators()
+def combine_processes(
+    modules: Mapping[str, nn.Module],
+    estimates: Mapping[str, tuple[SpectrumEstimate, float]],
+    settings: MeasurementSettings,
+) -> dict[str, Measurement]:
+    """Average the estimates of all processes; every process must call it.
+
+    A registered default state, asked for by a process without sequences, may draw at random: the
+    global generators stay as they are.
+
+    Args:
+        modules: The modules by name.
+        estimates: What `estimate_spectra` returned in this process.
+        settings: How it was measured.
+
+    Returns:
+        A measurement for each module.
+    """
+    measured: dict[str, Measurement] = {}
+    for name, module in modules.items():
+        estimate, seconds = estimates.get(name, (None, 0.0))
+        if estimate is None:
+            system = _system(module, None, settings)
+            size, device = system.tangent_size, system.device
+        else:
+            size, device = estimate.tangent_size, estimate.exponents.device
+        count = _num_exponents(size, settings)
+        metric = LyapunovSpectrum(count, **settings.estimator_settings()).to(device)
+        if estimate is None:
+            metric.expect(module)
+        else:
+            metric.update(estimate)
+        certified = bool(metric.compute()["certified"])
+        measured[name] = Measurement(metric.mean_spectrum(), estimate, seconds, certified)
+    return measured
+
+
+def _system(module: nn.Module, initial_state: Any, settings: MeasurementSettings) -> Dynamics:
+    """Return the dynamics of a module.
+
+    Args:
+        module: The module.
+        initial_state: The state its sequences start from, or None.
+        settings: How to measure.
+
+    Returns:
+        The dynamics.
+
+    Raises:
+        ValueError: If a registered module has neither that nor a default.
+    """
+    return as_dynamics(module, initial_state, settings.state)
+
+
+def _num_exponents(size: int, settings: MeasurementSettings) -> int:
+    """Return K: all exponents there are, or as many as asked for.
+
+    Args:
+        size: N.
+        settings: How to measure.
+
+    Returns:
+        At most N.
+    """
+    return size if settings.num_exponents is None else min(settings.num_exponents, size)

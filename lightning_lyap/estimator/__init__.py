@@ -1,0 +1,1 @@
+"""The estimator: from dynamics and inputs to a spectrum, without Lightning."""

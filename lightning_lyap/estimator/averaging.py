@@ -1,0 +1,148 @@
+"""From trajectories to an estimate: means over sequences, their errors, and the certificate."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_lyap.certificate.result import IDENTITIES, Certificate, Check, worst
+from lightning_lyap.dynamics.base import num_blocks
+from lightning_lyap.estimator.batching import Group
+from lightning_lyap.estimator.result import SpectrumEstimate, SpectrumSums, TimeChunks
+from lightning_lyap.estimator.trajectories import Trajectories
+
+
+def valid_sequences(part: Trajectories) -> Tensor:
+    """Tell which sequences stayed finite, ``[B]``, bool; exponents may be minus infinity."""
+    lost = part.sums.isnan() | part.sums.isposinf()
+    valid = ~lost.any(-1)
+    for tensor in part.state:
+        valid &= tensor.isfinite().flatten(1).all(-1)
+    return valid
+
+
+def sums_of(part: Trajectories) -> SpectrumSums:
+    """Sum over the sequences that stayed finite.
+
+    Args:
+        part: Trajectories, at their end or on the way.
+
+    Returns:
+        The sums, in the order of the basis vectors.
+    """
+    valid = valid_sequences(part)
+    rounding = (part.rounding / part.steps.unsqueeze(-1))[valid]
+    resolved = part.resolved[valid]
+    if part.tolerance is not None:
+        resolved = resolved & (rounding.mean(0) <= part.tolerance)
+    return SpectrumSums(
+        **vars(part.bins.contrasts(part.steps, valid)),
+        rounding=rounding.sum(0),
+        unresolved=(~resolved).sum(0),
+    )
+
+
+def total_sums(parts: Sequence[Trajectories]) -> SpectrumSums:
+    """Add the sums of several parts.
+
+    Args:
+        parts: At least one.
+
+    Returns:
+        The sums over all their sequences.
+    """
+    sums = [vars(sums_of(part)) for part in parts]
+    return SpectrumSums(**{name: sum(one[name] for one in sums) for name in sums[0]})
+
+
+def is_precise(groups: Sequence[Group], target: float) -> bool:
+    """Tell whether the standard errors of all resolved exponents have reached a target.
+
+    Args:
+        groups: Those that were run so far.
+        target: Nats per step.
+
+    Returns:
+        False also where there is no resolved exponent, or an error does not exist yet.
+    """
+    parts = [share for group in groups for share in group.shares]
+    spectrum = total_sums(parts).sorted_mean(parts[0].system.tangent_size)[0]
+    errors = spectrum.standard_errors[spectrum.resolved]
+    return errors.numel() > 0 and bool((errors <= target).all())
+
+
+def assemble(
+    groups: Sequence[Group],
+    num_exponents: int | None,
+    first: Mapping[str, Check | None],
+    target_reached: bool | None,
+    chunks: TimeChunks | None = None,
+) -> SpectrumEstimate:
+    """Take the means over all sequences, sort them once, and certify them.
+
+    Args:
+        groups: Groups at their end, of sequences one after the other.
+        num_exponents: K or None for all there are.
+        first: Checks of the first steps by identity, None where there is none.
+        target_reached: Whether the target of the standard errors was reached; None without one.
+        chunks: How the chunks of time came out; None without.
+
+    Returns:
+        The estimate.
+    """
+    parts = [share for group in groups for share in group.shares]
+    system = parts[0].system
+    sums = total_sums(parts)
+    spectrum, order = sums.sorted_mean(system.tangent_size, num_exponents)
+    block_ends, stretches = _joint_blocks(parts)
+    known = spectrum.rounding_errors[spectrum.resolved]
+    made = [first, *(part.inspector.found for part in parts)]
+    found = {name: worst([checks.get(name) for checks in made]) for name in IDENTITIES}
+    return SpectrumEstimate(
+        **vars(spectrum),
+        per_sequence=torch.cat([p.sums / p.steps.unsqueeze(-1) for p in parts])[:, order],
+        valid=torch.cat([valid_sequences(part) for part in parts]),
+        steps=torch.cat([part.steps for part in parts]),
+        order=order,
+        sums=sums,
+        layer=order // parts[0].shape[2] if num_blocks(system) > 1 else None,
+        final_state=system.export_state(
+            tuple(torch.cat(tensors) for tensors in zip(*[p.state for p in parts], strict=True))
+        ),
+        final_basis=torch.cat([part.basis for part in parts]),
+        block_ends=torch.tensor(block_ends, device=sums.squares.device),
+        certificate=Certificate(
+            **found,
+            rounding_error=known.max().item() if known.numel() else None,
+            num_factorizations=sum(len(group.longest.block_ends) for group in groups),
+            num_redone=sum(group.longest.redone for group in groups),
+        ),
+        target_reached=target_reached,
+        log_stretches=None if stretches is None else stretches[..., order],
+        chunks=chunks,
+    )
+
+
+def _joint_blocks(parts: Sequence[Trajectories]) -> tuple[list[int], Tensor | None]:
+    """Bring the blocks of several parts to the ends they have in common.
+
+    Args:
+        parts: The trajectories.
+
+    Returns:
+        Steps counted after each block, and the log-stretches, ``[M, B, C]``, if they were kept.
+    """
+    last = max(part.block_ends[-1] for part in parts)
+    # A part that ended earlier has nothing to add, and no say in what follows.
+    own = [{*part.block_ends, *range(part.block_ends[-1], last + 1)} for part in parts]
+    every = sorted({end for part in parts for end in part.block_ends})
+    common = [end for end in every if all(end in ends for ends in own)]
+    if not parts[0].stretches:
+        return common, None
+    joined = []
+    for part in parts:
+        # Not by differences of cumulated sums: minus infinity has none.
+        index = torch.bucketize(torch.tensor(part.block_ends), torch.tensor(common))
+        zeros = part.sums.new_zeros(len(common), *part.sums.shape)
+        joined.append(zeros.index_add(0, index.to(zeros.device), torch.stack(part.stretches)))
+    return common, torch.cat(joined, dim=1)

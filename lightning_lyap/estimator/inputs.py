@@ -1,0 +1,186 @@
+"""Checks of the tensors the estimator is given, before any work starts."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_lyap._checks import check_readable
+from lightning_lyap.dynamics.base import Dynamics
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_weights(dynamics: Any) -> None:
+    """Refuse modules whose weights hold no numbers yet.
+
+    Args:
+        dynamics: What the user gave as dynamics.
+
+    Raises:
+        TypeError: If a weight is laid out in another way than `torch.strided`.
+        ValueError: If a weight is on the device ``"meta"``, or not initialized.
+    """
+    if not isinstance(dynamics, nn.Module):
+        return
+    for name, parameter in dynamics.named_parameters():
+        if isinstance(parameter, nn.UninitializedParameter):
+            raise ValueError(
+                f"Expected `dynamics` with weights, but got {name!r} that is not initialized. Call "
+                "the lazy module once on a batch."
+            )
+        check_readable(f"dynamics.{name}", parameter)
+
+
+def check_inputs(
+    system: Dynamics,
+    dynamics: Any,
+    inputs: Any,
+    lengths: Any,
+    warmup_steps: int,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """Check the driving sequences and their lengths.
+
+    Args:
+        system: The dynamics.
+        dynamics: What the user gave as dynamics.
+        inputs: ``[B, T, I]``.
+        lengths: ``[B]`` or None.
+        warmup_steps: Steps that are not counted.
+        dtype: The type asked for, or None.
+
+    Returns:
+        The lengths, ``[B]``, int64, on the CPU.
+
+    Raises:
+        TypeError: If the inputs are no dense floating-point tensor.
+        ValueError: If a shape or range is wrong, or an input is not finite.
+    """
+    if not isinstance(inputs, Tensor) or inputs.dtype not in FLOATING:
+        got = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise TypeError(
+            f"Expected `inputs` to be a floating-point tensor [B, T, I], but got {got}. Embed or "
+            "one-hot encode tokens as the network does; `torch.as_tensor` takes arrays and lists."
+        )
+    check_readable("inputs", inputs)
+    _check_shape(dynamics, inputs)
+    if dtype is not None and system.dtype != dtype:
+        raise ValueError(
+            f"Expected `dtype` to agree with the dynamics' own {system.dtype}, but got {dtype}."
+        )
+    ends = _check_lengths(inputs, lengths, warmup_steps)
+    steps = torch.arange(inputs.shape[1], device=inputs.device)
+    read = steps < ends.to(inputs.device).unsqueeze(1)
+    if not bool((inputs.isfinite().all(-1) | ~read).all()):
+        raise ValueError(
+            "Expected finite `inputs`, but got NaN or infinite values. Fill or leave out what is "
+            "missing; padding beyond `lengths` is never read."
+        )
+    return ends
+
+
+def _check_shape(dynamics: Any, inputs: Tensor) -> None:
+    """Check the shape of the driving sequences.
+
+    Args:
+        dynamics: What the user gave as dynamics.
+        inputs: ``[B, T, I]``.
+
+    Raises:
+        ValueError: If it is wrong.
+    """
+    if inputs.ndim != 3 or inputs.shape[0] == 0:
+        raise ValueError(
+            "Expected `inputs` of shape [B, T, I] (sequences, steps, features; batch first) with "
+            f"at least one sequence, but got {tuple(inputs.shape)}. A single sequence [T, I] takes "
+            "`inputs.unsqueeze(0)`."
+        )
+    sized = isinstance(dynamics, nn.RNNBase | nn.RNNCellBase)
+    if sized and inputs.shape[2] != dynamics.input_size:
+        raise ValueError(
+            f"Expected `inputs` with {dynamics.input_size} features, the module's input_size, "
+            f"but got {tuple(inputs.shape)}."
+        )
+
+
+def _check_lengths(inputs: Tensor, lengths: Any, warmup_steps: int) -> Tensor:
+    """Check the lengths of the sequences.
+
+    Args:
+        inputs: ``[B, T, I]``.
+        lengths: ``[B]`` or None.
+        warmup_steps: Steps that are not counted.
+
+    Returns:
+        ``[B]``, int64, on the CPU.
+
+    Raises:
+        TypeError: If the lengths are no whole numbers.
+        ValueError: If there is not one per sequence or one is out of range.
+    """
+    batch_size, num_steps = inputs.shape[:2]
+    try:
+        given = [num_steps] * batch_size if lengths is None else lengths
+        ends = torch.as_tensor(given, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"Expected `lengths` to be whole numbers, but got {lengths!r}.") from error
+    check_readable("lengths", ends)
+    if ends.is_floating_point() or ends.is_complex() or ends.dtype == torch.bool:
+        raise TypeError(f"Expected `lengths` to be whole numbers, but got {ends.dtype}.")
+    ends = ends.long()
+    if tuple(ends.shape) != (batch_size,):
+        raise ValueError(
+            f"Expected `lengths` of shape [{batch_size}], one per sequence, "
+            f"but got {tuple(ends.shape)}."
+        )
+    if int(ends.min()) <= warmup_steps or int(ends.max()) > num_steps:
+        raise ValueError(
+            f"Expected every sequence to have more than the {warmup_steps} steps of "
+            f"`warmup_steps` and at most the {num_steps} steps of `inputs`, but got lengths from "
+            f"{int(ends.min())} to {int(ends.max())}. Use longer sequences or a shorter warm-up."
+        )
+    return ends
+
+
+def check_basis(
+    basis: Any, batch_size: int, block_size: int, num_vectors: int | None, num_blocks: int = 1
+) -> Tensor:
+    """Check a given basis.
+
+    Args:
+        basis: ``[B, N, K]``: the bases of the blocks, ``[B, N / blocks, K]``, on top of each other.
+        batch_size: B.
+        block_size: N / blocks.
+        num_vectors: K, or None to take it from the basis.
+        num_blocks: Blocks that the tangent map does not mix.
+
+    Returns:
+        The basis.
+
+    Raises:
+        TypeError: If it is no dense tensor of real numbers.
+        ValueError: If its shape is wrong or its columns are not orthonormal.
+    """
+    if not isinstance(basis, Tensor) or basis.is_complex():
+        got = basis.dtype if isinstance(basis, Tensor) else type(basis).__name__
+        raise TypeError(
+            f"Expected `initial_basis` to be a tensor of real numbers, but got {got}. Pass the "
+            "`final_basis` of an estimate, or the Q of `torch.linalg.qr`."
+        )
+    check_readable("initial_basis", basis)
+    shape, tangent_size = tuple(basis.shape), block_size * num_blocks
+    count = num_vectors or (shape[-1] if shape else 0)
+    if shape != (batch_size, tangent_size, count) or not 1 <= count <= block_size:
+        raise ValueError(
+            f"Expected `initial_basis` of shape ({batch_size}, {tangent_size}, "
+            f"{num_vectors or 'K'}) with 1 <= K <= {block_size}, but got {shape}."
+        )
+    blocks = basis.double().unflatten(1, (num_blocks, block_size))
+    gram = blocks.mT @ blocks
+    if not torch.allclose(gram, torch.eye(count, dtype=gram.dtype, device=gram.device), atol=1e-3):
+        raise ValueError(
+            "Expected `initial_basis` with orthonormal columns, but they are not. Pass the "
+            "`final_basis` of an estimate, or the Q of `torch.linalg.qr`."
+        )
+    return basis

@@ -1,0 +1,81 @@
+"""How a spectrum is measured: one list of settings for callback, metric, command and schema."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from lightning_lyap._checks import check_count, check_settings
+from lightning_lyap.dynamics import LayerChoice, StateChoice, check_layers, check_state
+from lightning_lyap.estimator.schedule import Interval
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class MeasurementSettings:
+    """How a spectrum is measured; `lyapunov_spectrum` says what the settings mean.
+
+    Attributes:
+        num_sequences: Held-out sequences, over all processes. Default 10 (Section 4.1).
+        num_steps: Steps counted in each sequence at most. Default 100 (Section 4.1).
+        warmup_steps: Steps before those that are not counted. Default 0 (Algorithm 1).
+        orthonormalize_every: Steps between factorizations, or ``"auto"``. Default 1 (Algorithm 1).
+        num_exponents: K, or None for all; a module that has fewer gives all it has.
+        state: ``"full"`` or ``"hidden"``, for LSTMs.
+        layers: ``"joint"`` for a stack as one system, ``"union"`` for each layer by itself.
+        dtype: ``"float32"``, ``"float64"`` (torch's types are taken for their names), or None for
+            the module's own.
+
+    Raises:
+        TypeError: If a number is no int.
+        ValueError: If a setting is out of range, or no such word.
+    """
+
+    num_sequences: int = field(default=10, metadata={"meaning": "held-out sequences"})
+    num_steps: int = field(default=100, metadata={"meaning": "steps counted in each"})
+    warmup_steps: int = field(default=0, metadata={"meaning": "steps before those"})
+    orthonormalize_every: Interval = field(default=1, metadata={"meaning": "steps, or auto"})
+    num_exponents: int | None = field(default=None, metadata={"meaning": "the leading ones alone"})
+    state: StateChoice = field(
+        default="full", metadata={"meaning": "of LSTMs: (h, c), or the paper's h alone"}
+    )
+    layers: LayerChoice = field(
+        default="joint", metadata={"meaning": "a stack as one system, or each layer by itself"}
+    )
+    dtype: str | torch.dtype | None = field(default=None, metadata={"meaning": "of the arithmetic"})
+
+    def __post_init__(self) -> None:
+        checked = check_settings(self.num_exponents, self.warmup_steps, self.orthonormalize_every)
+        names = {dtype: name for name, dtype in DTYPES.items()} | {name: name for name in DTYPES}
+        if self.dtype is not None and self.dtype not in names:
+            raise ValueError(
+                f"Expected `dtype` to be one of {tuple(DTYPES)} or None, but got {self.dtype!r}."
+            )
+        plain = {
+            "num_sequences": check_count("num_sequences", self.num_sequences, 1),
+            "num_steps": check_count("num_steps", self.num_steps, 1),
+            "warmup_steps": checked.warmup_steps,
+            "orthonormalize_every": checked.orthonormalize_every,
+            "num_exponents": checked.num_exponents,
+            "dtype": None if self.dtype is None else names[self.dtype],
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)  # NumPy's integers go into no file
+        check_state(self.state)
+        check_layers(self.layers)
+
+    @property
+    def window(self) -> int:
+        """Steps of a sequence, warm-up included."""
+        return self.warmup_steps + self.num_steps
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as plain numbers and text."""
+        return asdict(self)
+
+    def estimator_settings(self) -> dict[str, Any]:
+        """Return those that `lyapunov_spectrum` takes whatever the size of the module."""
+        names = ("warmup_steps", "orthonormalize_every", "state", "layers")
+        dtype = None if self.dtype is None else DTYPES[str(self.dtype)]
+        return {name: getattr(self, name) for name in names} | {"dtype": dtype}

@@ -1,0 +1,1 @@
+"""Chunks of time carried side by side; entered only where ``time_chunks > 1``."""

@@ -1,0 +1,232 @@
+"""What one recurrent module receives, taken apart into sequences; here of calls with whole ones.
+
+Everything is copied, so nothing of the forward pass is kept alive.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence, pad_sequence
+
+from lightning_lyap.dynamics import recurrence_of
+from lightning_lyap.dynamics.state_trees import StateForm
+
+Row = tuple[StateForm, tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class DrivingSequences:
+    """What drives a recurrent module.
+
+    Attributes:
+        inputs: ``[B, T, I]``, padded at the end.
+        lengths: ``[B]``, int64, on the CPU.
+        initial_state: In the form the module takes, ``[L, B, H]`` or a pair of such for torch's
+            modules, ``[B, N]`` or a tuple or dict of such for cells and registered modules; None
+            for the default.
+    """
+
+    inputs: Tensor
+    lengths: Tensor
+    initial_state: Any
+
+
+class Recording(Protocol):
+    """What one module received so far."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether enough was seen."""
+        ...
+
+    def before(self, inputs: Any, state: Any) -> None:
+        """Take in what a call of the module is given.
+
+        Args:
+            inputs: Its first argument.
+            state: Its second argument, or None.
+        """
+        ...
+
+    def after(self, output: Any) -> None:
+        """Take in what the call returned."""
+        ...
+
+    def sequences(self, name: str) -> DrivingSequences:
+        """Put the sequences together.
+
+        Args:
+            name: The module's name.
+
+        Returns:
+            The sequences, padded to the longest.
+
+        Raises:
+            RuntimeError: If there are none.
+        """
+        ...
+
+
+class CallRecording:
+    """Records a module whose every call takes whole sequences.
+
+    Args:
+        module: The module.
+        num_sequences: How many sequences to record.
+        num_steps: How many steps of each to record at most.
+    """
+
+    def __init__(self, module: nn.Module, num_sequences: int, num_steps: int) -> None:
+        self._module = module
+        self._num_sequences = num_sequences
+        self._num_steps = num_steps
+        self._row_dim = 1 if recurrence_of(module) is None else 0
+        self._rows: list[Tensor] = []
+        self._states: list[Row | None] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether enough sequences were seen."""
+        return len(self._rows) >= self._num_sequences
+
+    def before(self, inputs: Any, state: Any) -> None:
+        """Copy the rows of a call that are still wanted; see `Recording.before`."""
+        if isinstance(inputs, PackedSequence):
+            padded, lengths = pad_packed_sequence(inputs, batch_first=True)
+            unbatched = False
+        elif not isinstance(inputs, Tensor) or inputs.ndim not in (2, 3):
+            got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+            raise TypeError(
+                f"Expected the first argument of {type(self._module).__name__} to be sequences, a "
+                f"tensor of two or three dimensions or a PackedSequence, but got {got}."
+            )
+        else:
+            unbatched = inputs.ndim == 2
+            padded = inputs.unsqueeze(0) if unbatched else inputs
+            if not unbatched and not getattr(self._module, "batch_first", True):
+                padded = padded.transpose(0, 1)
+            lengths = torch.full((padded.shape[0],), padded.shape[1])
+        steps = lengths.clamp(max=self._num_steps).tolist()
+        count = min(self._num_sequences - len(self._rows), len(steps))
+        self._states.extend(state_row(state, b, self._row_dim, unbatched) for b in range(count))
+        self._rows.extend(padded[b, : steps[b]].detach().clone() for b in range(count))
+
+    def after(self, output: Any) -> None:
+        """Ignore what the call returned."""
+
+    def sequences(self, name: str) -> DrivingSequences:
+        """Put the sequences together; see `Recording.sequences`."""
+        refuse_if_never_called(name, self._rows)
+        if self._num_steps > 1 and all(len(row) == 1 for row in self._rows):
+            raise RuntimeError(
+                f"Expected the module {name!r} to receive sequences, but it is called for one "
+                "step at a time. Let the DataModule offer `lyapunov_sequences`, or use the cell "
+                "of the module (nn.LSTMCell for nn.LSTM) in the loop."
+            )
+        return collect(self._module, self._rows, self._states, self._row_dim)
+
+
+def state_row(state: Any, b: int, row_dim: int, unbatched: bool) -> Row | None:
+    """Copy one row of the state that a module was given.
+
+    Args:
+        state: In the form the module takes, or None.
+        b: Which row.
+        row_dim: The dimension of the tensors that counts sequences.
+        unbatched: Whether that dimension is missing.
+
+    Returns:
+        The form of the state and copies of its tensors without that dimension, or None.
+    """
+    if state is None:
+        return None
+    form = StateForm.of(state)
+    tensors = (t.unsqueeze(row_dim) if unbatched else t for t in form.tensors(state) or ())
+    return form, tuple(t.select(row_dim, b).detach().clone() for t in tensors)
+
+
+def collect(
+    module: nn.Module, rows: list[Tensor], states: list[Row | None], row_dim: int
+) -> DrivingSequences:
+    """Put rows of inputs and states together.
+
+    Args:
+        module: The module.
+        rows: Inputs ``[T_b, I]``.
+        states: Initial states, or None where the module was given none.
+        row_dim: The dimension of the states that counts sequences.
+
+    Returns:
+        The sequences.
+
+    Raises:
+        RuntimeError: If some sequences start from a state and others from none, and the module's
+            default state is not known.
+    """
+    return DrivingSequences(
+        inputs=pad_sequence(rows, batch_first=True),
+        lengths=torch.tensor([len(row) for row in rows]),
+        initial_state=_collect_states(module, states, row_dim),
+    )
+
+
+def _collect_states(module: nn.Module, states: list[Row | None], row_dim: int) -> Any:
+    """Put the initial states together, in the form of the first; see `collect`."""
+    given = [state for state in states if state is not None]
+    if not given:
+        return None
+    form, tensors = given[0]
+    if len(given) < len(states):
+        default = _default_row(module, form, tensors)
+        states = [default if state is None else state for state in states]
+    columns = zip(*[row[1] for row in states if row is not None], strict=True)
+    return form.build(tuple(torch.stack(column, dim=row_dim) for column in columns))
+
+
+def _default_row(module: nn.Module, form: StateForm, like: tuple[Tensor, ...]) -> Row:
+    """Return a row of the state that a module starts from if it is given none.
+
+    Args:
+        module: The module.
+        form: Form of its states.
+        like: Tensors of another row.
+
+    Returns:
+        The row.
+
+    Raises:
+        RuntimeError: If the default is not known.
+    """
+    known = recurrence_of(module)
+    if known is None:
+        return form, tuple(torch.zeros_like(tensor) for tensor in like)
+    default = None if known.initial_state is None else known.initial_state(module, 1)
+    tensors = form.tensors(default)
+    if tensors is None:
+        raise RuntimeError(
+            f"Expected the default state of {type(module).__name__} in the form of the states the "
+            "model passes, because some sequences start without one, but it is not known. Give it "
+            "by `register_recurrence(..., initial_state=lambda module, batch_size: ...)`."
+        )
+    return form, tuple(t[0].detach().to(o) for t, o in zip(tensors, like, strict=True))
+
+
+def refuse_if_never_called(name: str, seen: list[Any]) -> None:
+    """Refuse a module that received nothing.
+
+    Args:
+        name: Its name.
+        seen: What it received.
+
+    Raises:
+        RuntimeError: If that is empty.
+    """
+    if not seen:
+        raise RuntimeError(
+            f"Expected the module {name!r} to be called in the batches watched, but it "
+            "never was, or only inside a compiled function, where it can't be watched. Choose the "
+            "modules that are used by `modules=[...]`, compile modules instead of functions, or "
+            "let the DataModule offer `lyapunov_sequences(num_sequences, num_steps)`."
+        )

@@ -1,0 +1,1 @@
+"""Orthonormalization: bases of tangent vectors, their stretches and the bounds of their errors."""

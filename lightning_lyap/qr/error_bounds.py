@@ -1,0 +1,97 @@
+"""What a factorization reports, and how far rounding may have moved it.
+
+Bases are ``[B, N, K]``: K tangent vectors of size N, as columns, for each of B sequences.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from lightning_lyap._device import upload
+from lightning_lyap.qr.reflectors import Reflectors
+
+# How far a stretch must stand out from the estimated rounding error to count as resolved.
+MARGIN = 3.0
+# Bound of the error of a log-stretch in units of its condition, and samples to estimate that.
+# Measured on a trained LSTM-512, intervals 1 to 30, both precisions: of the errors of its exponents
+# half were below 0.3 of these units, 99 % below 2 to 3; the largest of all was 6.
+SAFETY, SAMPLES = 3.0, 4
+# Samples of `share_of_rows` where the basis is not written out: off by a quarter, one time in ten.
+SHARE_SAMPLES = 16
+# Rows that differ by less than this factor are taken as of one size: the errors it could cost stay
+# below 1e-4 in float32, and sorting takes a sixth of the time of a Householder factorization.
+GRADED = 1e3
+
+
+class Orthonormalization(NamedTuple):
+    """The result of `orthonormalize`.
+
+    Attributes:
+        basis: Q, orthonormal columns, ``[B, N, K]``.
+        log_stretch: ``log R_ii``, ``[B, K]``, nats, float64; ``-inf`` for a zero column.
+        resolved: Which stretches stand out from the rounding noise, ``[B, K]``, bool.
+        rounding_error: Bound of the error of each log-stretch, ``[B, K]``, nats, float64; 0 for a
+            zero column.
+    """
+
+    basis: Tensor
+    log_stretch: Tensor
+    resolved: Tensor
+    rounding_error: Tensor
+
+
+class CompactOrthonormalization(NamedTuple):
+    """The same for a complete basis that is kept as reflectors; see `Orthonormalization`.
+
+    Attributes:
+        basis: Q.
+        log_stretch: ``[B, N]``.
+        resolved: ``[B, N]``.
+        rounding_error: ``[B, N]``.
+    """
+
+    basis: Reflectors
+    log_stretch: Tensor
+    resolved: Tensor
+    rounding_error: Tensor
+
+
+Factorization: TypeAlias = Orthonormalization | CompactOrthonormalization
+
+
+@lru_cache(maxsize=16)
+def random_signs(
+    count: int, dtype: torch.dtype, device: torch.device, samples: int = SAMPLES
+) -> Tensor:
+    """Return the random signs that sums of squares are sampled with, the same each time.
+
+    Args:
+        count: K.
+        dtype: Type of the result.
+        device: Device of the result.
+        samples: S.
+
+    Returns:
+        1 or -1, ``[K, S]``.
+    """
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(2, (count, samples), generator=generator, device="cpu")
+    return upload((2 * signs - 1).to(dtype), device)
+
+
+def share_of_rows(q: Tensor, sizes: Tensor) -> Tensor:
+    """Tell how large the rows are that a column of Q lies in, relative to all rows.
+
+    Args:
+        q: ``[B, N, K]``.
+        sizes: Sizes of the rows, ``[B, N]``.
+
+    Returns:
+        ``sqrt(N sum_j q_ji^2 s_j^2 / sum_j s_j^2)``, ``[B, K]``, float64; 1 for rows of one size.
+    """
+    # In units of the largest: what underflows adds nothing.
+    squares = (sizes / sizes.amax(-1, keepdim=True)).square().unsqueeze(-1)
+    weighted = (q.square().mT @ squares).squeeze(-1)
+    return (q.shape[-2] * weighted / squares.sum(-2)).double().sqrt()

@@ -1,0 +1,1 @@
+"""Numbers that sum up spectra, and how sure they are."""

@@ -1,0 +1,188 @@
+"""Standard errors and 95 % intervals of exponents, from their contrasts over time and sequences.
+
+The stretch of a batch of b steps has the variance ``L b + c`` once b exceeds the correlation time:
+L is the long-run variance, and c < 0 where stretches follow their like. So the mean square of every
+scale is a line, scaled to be the variance of the mean exponent where whole sequences stand::
+
+    spread over sequences   A + c',    contrasts of halves at scale j   A + 3 2^(j-1) c'.
+
+The contrasts are next to independent, and the variance wanted is ``A + c'``. It is pooled from all
+scales with at most 64 batches in all: replicated batch means (Argon and Andradottir, 2006) on the
+halving ladder that Schmeiser (1982) shows to need no more than some tens of batches.
+
+The slope is not known. It is averaged over, weighed by its likelihood and a prior that prefers
+``A > 0``: so the interval widens where the data leave it open. Where A = 0 the error shrinks like
+1/T instead of 1/sqrt(T): anomalous maps, such as the logistic map at r = 4, whose stretches cancel
+but for the first and the last. There the error bar shrinks like 1/T too; from a single sequence,
+which can't tell A = 0 from a small A, it is two to three times too wide.
+
+Where sequences differ more than their course over time says, each has an exponent of its own (other
+attractors, other inputs), and the spread over sequences alone is the error.
+
+Coverage of the 95 % interval, measured over thousands of replicates: 94-96 % for independent
+stretches and for those driven by an AR(1) process of coefficient 0.9, with one to forty sequences
+and a thousand steps in all; 95-100 % for anomalous maps; 91-95 % for four sequences or more of
+different exponents. It falls short where a 64th of all steps is less than the correlation time
+(90 % for one sequence of 500 steps of that process), and for exponents that differ from sequence to
+sequence if there are but two or three (82-94 %). A single sequence does not show it at all.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_lyap.statistics.batch_means import MAX_BATCHES, NUM_SCALES, Contrasts
+
+# 97.5 % and 75 % quantiles of the normal distribution.
+TWO_SIDED_95 = 1.959963984540054
+ONE_SIDED_75 = 0.6744897501960817
+# Ratios of the finest scale's mean square to the variance wanted that are considered, from long
+# correlations to A = 0, evenly on a logarithmic scale.
+SMALLEST_RATIO = 1 / 32
+NUM_RATIOS = 128
+
+
+class Uncertainty(NamedTuple):
+    """How well the mean exponents are known.
+
+    Attributes:
+        standard_errors: Of the mean, ``[K]``, nats per step. NaN where nothing tells it: a single
+            sequence of one block, an infinite exponent.
+        degrees: Effective degrees of freedom of those, ``[K]``.
+        margins: Half-width of the 95 % interval, ``t(0.975, degrees) * standard_errors``, ``[K]``.
+    """
+
+    standard_errors: Tensor
+    degrees: Tensor
+    margins: Tensor
+
+
+def uncertainty(contrasts: Contrasts) -> Uncertainty:
+    """Pool the contrasts over time and the spread over sequences.
+
+    Args:
+        contrasts: Their sums.
+
+    Returns:
+        Standard errors, degrees of freedom and margins, in the order of the contrasts.
+
+    Reference:
+        Argon and Andradottir (2006), Replicated batch means for steady-state simulations, Naval
+        Research Logistics 53, 508-524. Schmeiser (1982), Batch size effects in the analysis of
+        simulation output, Operations Research 30, 556-568.
+    """
+    count = contrasts.count
+    variances, degrees, slopes = _scales(contrasts)
+    if len(degrees) == 0:
+        nothing = torch.full_like(contrasts.mean, math.nan)
+        return Uncertainty(nothing, nothing, nothing)
+    variance, known = _pool(variances, degrees, slopes)
+    if count > 1 and len(degrees) > 1:
+        spread = variances[0]
+        over_time, known_over_time = _pool(variances[1:], degrees[1:], slopes[1:])
+        # Fisher's z. A false alarm takes the larger of two valid errors, so that one in four costs
+        # a few per cent of width; at one in a hundred, differences that escape it cost coverage.
+        error = (2 / (count - 1) + 2 / known_over_time).sqrt()
+        differ = (spread / over_time).log() > ONE_SIDED_75 * error
+        variance = torch.where(differ, spread, variance)
+        known = torch.where(differ, float(count - 1), known)
+    errors = torch.where(contrasts.mean.isfinite(), variance.sqrt(), math.nan)
+    return Uncertainty(errors, known, errors * t_quantile(known))
+
+
+def _scales(contrasts: Contrasts) -> tuple[Tensor, Tensor, Tensor]:
+    """Scale mean squares to variances of the mean over sequences, scale by scale.
+
+    Args:
+        contrasts: The sums.
+
+    Returns:
+        Variances ``[S, K]``, their degrees of freedom ``[S]`` and their slopes in c' ``[S]``: the
+        spread over sequences, if there are two or more, then the scales at which all sequences
+        have contrasts and there are at most `MAX_BATCHES` batches in all.
+    """
+    count = contrasts.count
+    terms = contrasts.terms.tolist()
+    residuals = contrasts.residuals()
+    rows = [(residuals[0] / (count - 1) / count, count - 1, 1)] if count > 1 else []
+    for scale in range(1, NUM_SCALES):
+        batches = 2 ** (scale - 1)
+        if not 0 < 2 * count * batches <= MAX_BATCHES or terms[scale] < count * batches:
+            break
+        rows.append((residuals[scale] / count**2, terms[scale], 3 * batches))
+    variances = [row[0] for row in rows]
+    return (
+        torch.stack(variances) if rows else residuals[:0],
+        residuals.new_tensor([row[1] for row in rows]),
+        residuals.new_tensor([row[2] for row in rows]),
+    )
+
+
+def _pool(variances: Tensor, degrees: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    """Estimate the variance at slope 1 of a line through all scales, the slope being unknown.
+
+    Given the ratio of the finest scale to the variance wanted, the latter is a scaled inverse
+    chi-square, by the likelihood of independent chi-squares and a prior even in its logarithm. The
+    ratio's prior density on the logarithmic scale falls with its square root. The mixture over
+    ratios is then taken as the scaled inverse chi-square with its mean and variance.
+
+    Args:
+        variances: Estimates, ``[S, K]``.
+        degrees: Their degrees of freedom, ``[S]``.
+        slopes: Their slopes, ``[S]``.
+
+    Returns:
+        Variance ``[K]`` and its effective degrees of freedom ``[K]``. With four degrees of freedom
+        or fewer in all, too few to see a slope, the mean of all.
+    """
+    total, steepest = degrees.sum(), slopes.max()
+    if len(degrees) == 1 or float(total) <= 4:
+        mean = (degrees.unsqueeze(-1) * variances).sum(0) / total
+        return mean, total.expand_as(mean)
+    scale = variances.amax(0)
+    relative = torch.where(scale > 0, variances / scale, 1.0)
+    log_ratio = torch.linspace(
+        math.log(SMALLEST_RATIO), math.log(float(steepest)), NUM_RATIOS, device=slopes.device
+    ).to(slopes)
+    shape = 1 + (log_ratio.exp() - 1).unsqueeze(-1) * (slopes - 1) / (steepest - 1)
+    fitted = (degrees / shape) @ relative / total
+    log_density = -0.5 * (total * fitted.log() + (shape.log() @ degrees).unsqueeze(-1))
+    weight = (log_density - 0.5 * log_ratio.unsqueeze(-1)).softmax(0)
+    mean = total / (total - 2) * (weight * fitted).sum(0)
+    square = total**2 / ((total - 2) * (total - 4)) * (weight * fitted.square()).sum(0)
+    known = 4 + 2 / (square / mean.square() - 1)
+    return mean * (known - 2) / known * scale, known
+
+
+def t_quantile(degrees: Tensor) -> Tensor:
+    """Compute the 97.5 % quantile of Student's t distribution.
+
+    With ``t = sqrt(n) tan(theta)`` the density is ``cos(theta)^(n-1)`` over its integral, here by
+    Simpson's rule. Newton's method from the normal quantile climbs without overshooting, as the
+    distribution function is concave.
+
+    Args:
+        degrees: Degrees of freedom n, any shape, real, at least 1.
+
+    Returns:
+        Quantiles of that shape, to five digits.
+
+    Example:
+        >>> t_quantile(torch.tensor([1.0, 4.0, 30.0], dtype=torch.float64))
+        tensor([12.7062,  2.7764,  2.0423], dtype=torch.float64)
+    """
+    power, log_root = degrees - 1, 0.5 * degrees.log()
+    log_whole = (degrees / 2).lgamma() - (degrees / 2 + 0.5).lgamma() + 0.5 * math.log(math.pi)
+    grid = torch.linspace(0, 1, 65, dtype=degrees.dtype, device=degrees.device)
+    simpson = torch.full_like(grid, 2.0)
+    simpson[1::2], simpson[0], simpson[-1] = 4.0, 1.0, 1.0
+    t = torch.full_like(degrees, TWO_SIDED_95)
+    for _ in range(12):
+        angle = (t / log_root.exp()).atan()
+        inside = (grid * angle.unsqueeze(-1)).cos().log() * power.unsqueeze(-1)
+        central = angle * (inside.exp() @ simpson) / (3 * (len(grid) - 1))
+        missing = 0.475 * log_whole.exp() - central
+        t = t + missing * (log_root - angle.cos().log() * (degrees + 1)).exp()
+    return t

@@ -1,0 +1,1 @@
+"""The runs of a sweep: their spectra beside their losses."""

@@ -1,0 +1,92 @@
+"""What both tasks share: which cell, how large, how initialized, and what is logged."""
+
+from abc import abstractmethod
+
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from lightning_lyap._checks import check_count, check_range
+
+CELLS = ("lstm", "gru", "rnn", "rnn_relu")
+
+
+def build_recurrent(
+    cell: str, input_size: int, hidden_size: int, num_layers: int, bias: bool, init_p: float
+) -> nn.RNNBase:
+    """Build a recurrent module with weights uniform on ``[-p, p]``, batch first.
+
+    Biases keep PyTorch's initialization.
+
+    Args:
+        cell: ``"lstm"``, ``"gru"``, ``"rnn"`` (tanh) or ``"rnn_relu"``.
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        bias: Whether there are biases.
+        init_p: p, above 0.
+
+    Returns:
+        The module.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+
+    Reference:
+        Vogt et al., On Lyapunov Exponents for RNNs, Section 5.1.
+    """
+    check_count("hidden_size", hidden_size, 1)
+    check_count("num_layers", num_layers, 1)
+    check_range("init_p", init_p, 0, open_low=True)
+    size = {
+        "input_size": input_size,
+        "hidden_size": hidden_size,
+        "num_layers": num_layers,
+        "bias": bias,
+        "batch_first": True,
+    }
+    recurrent: nn.RNNBase
+    match cell:
+        case "lstm":
+            recurrent = nn.LSTM(**size)
+        case "gru":
+            recurrent = nn.GRU(**size)
+        case "rnn" | "rnn_relu":
+            recurrent = nn.RNN(**size, nonlinearity="relu" if cell == "rnn_relu" else "tanh")
+        case _:
+            raise ValueError(f"Expected `cell` to be one of {CELLS}, but got {cell!r}.")
+    for name, parameter in recurrent.named_parameters():
+        if name.startswith("weight"):
+            nn.init.uniform_(parameter, -init_p, init_p)
+    return recurrent
+
+
+class Predictor(LightningModule):
+    """Trains on batches of inputs and what follows them; logs ``train/loss`` and ``val/loss``.
+
+    Attributes:
+        metric_names: What is logged; a subclass that logs more says so here, for objectives.
+    """
+
+    metric_names: tuple[str, ...] = ("train/loss", "val/loss")
+
+    @abstractmethod
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            batch: Inputs and what follows them.
+
+        Returns:
+            A scalar.
+        """
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        loss = self.loss(batch)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Log the loss of a batch."""
+        self.log("val/loss", self.loss(batch), prog_bar=True, sync_dist=True)
