@@ -32,11 +32,6 @@ class _CallHandle:
     """Watches the calls of a module that was compiled in place, by ``module.compile()``.
 
     Several may lie around each other, and each may be removed first.
-
-    Args:
-        module: The module.
-        before: Called before each call.
-        after: Called after each call.
     """
 
     def __init__(self, module: nn.Module, before: Before, after: After) -> None:
@@ -64,7 +59,7 @@ class _CallHandle:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Tell whether a module is the outside of a compiled one.
+    """Return whether a module is the outside of a compiled one.
 
     Args:
         module: Any module.
@@ -110,20 +105,10 @@ def boundaries(root: nn.Module) -> dict[nn.Module, nn.Module]:
 
 
 def _hook(module: nn.Module, hook: Any) -> Any:
-    """Make a hook that is safe where a compiled function calls its module.
-
-    The function becomes no other one by it: torch's recurrent modules are called from outside of
-    what is compiled, so the hook is kept from being compiled by itself; in all others it would be
-    compiled into the function, so it must see by ``torch.compiler.is_compiling()`` that it is, and
-    do nothing.
-
-    Args:
-        module: The module.
-        hook: Any callable.
-
-    Returns:
-        The hook.
-    """
+    """Return a hook that changes nothing where a compiled function calls its module."""
+    # Torch's recurrent modules are called from outside of what is compiled, so the hook must not be
+    # compiled by itself. In all other modules it is compiled into the function: it must do nothing
+    # where `torch.compiler.is_compiling()`.
     dynamo: Any = sys.modules.get("torch._dynamo")
     called_outside = isinstance(module, nn.RNNBase) and dynamo is not None
     if called_outside and not getattr(dynamo.config, "allow_rnn", False):
@@ -175,11 +160,7 @@ def twin(
 
 @contextmanager
 def eagerly() -> Iterator[None]:
-    """Run compiled modules and functions uncompiled: nothing is compiled, anew or differently.
-
-    Yields:
-        None.
-    """
+    """Run compiled modules and functions uncompiled: nothing is compiled, anew or differently."""
     # Before torch 2.6 there is no such switch; without dynamo nothing has been compiled.
     stance: Any = getattr(torch.compiler, "set_stance", None)
     if stance is None or "torch._dynamo" not in sys.modules:

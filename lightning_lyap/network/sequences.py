@@ -13,7 +13,8 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence, pad_sequence
 from lightning_lyap.dynamics import recurrence_of
 from lightning_lyap.dynamics.state_trees import StateForm
 
-Row = tuple[StateForm, tuple[Tensor, ...]]
+# One sequence's part of a state: the form of the whole, and its tensors without that dimension.
+StateRow = tuple[StateForm, tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ class CallRecording:
         self._num_steps = num_steps
         self._row_dim = 1 if recurrence_of(module) is None else 0
         self._rows: list[Tensor] = []
-        self._states: list[Row | None] = []
+        self._states: list[StateRow | None] = []
 
     @property
     def is_complete(self) -> bool:
@@ -128,7 +129,7 @@ class CallRecording:
         return collect(self._module, self._rows, self._states, self._row_dim)
 
 
-def state_row(state: Any, b: int, row_dim: int, unbatched: bool) -> Row | None:
+def state_row(state: Any, b: int, row_dim: int, unbatched: bool) -> StateRow | None:
     """Copy one row of the state that a module was given.
 
     Args:
@@ -148,7 +149,7 @@ def state_row(state: Any, b: int, row_dim: int, unbatched: bool) -> Row | None:
 
 
 def collect(
-    module: nn.Module, rows: list[Tensor], states: list[Row | None], row_dim: int
+    module: nn.Module, rows: list[Tensor], states: list[StateRow | None], row_dim: int
 ) -> DrivingSequences:
     """Put rows of inputs and states together.
 
@@ -172,7 +173,7 @@ def collect(
     )
 
 
-def _collect_states(module: nn.Module, states: list[Row | None], row_dim: int) -> Any:
+def _collect_states(module: nn.Module, states: list[StateRow | None], row_dim: int) -> Any:
     """Put the initial states together, in the form of the first; see `collect`."""
     given = [state for state in states if state is not None]
     if not given:
@@ -185,20 +186,8 @@ def _collect_states(module: nn.Module, states: list[Row | None], row_dim: int) -
     return form.build(tuple(torch.stack(column, dim=row_dim) for column in columns))
 
 
-def _default_row(module: nn.Module, form: StateForm, like: tuple[Tensor, ...]) -> Row:
-    """Return a row of the state that a module starts from if it is given none.
-
-    Args:
-        module: The module.
-        form: Form of its states.
-        like: Tensors of another row.
-
-    Returns:
-        The row.
-
-    Raises:
-        RuntimeError: If the default is not known.
-    """
+def _default_row(module: nn.Module, form: StateForm, like: tuple[Tensor, ...]) -> StateRow:
+    """Return a row, of the form of others, of the state that a module starts from by itself."""
     known = recurrence_of(module)
     if known is None:
         return form, tuple(torch.zeros_like(tensor) for tensor in like)
