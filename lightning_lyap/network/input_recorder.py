@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import partial
 from inspect import signature
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +12,6 @@ from torch import nn
 from lightning_lyap.dynamics import recurrence_of
 from lightning_lyap.network.cell_loops import LoopRecording
 from lightning_lyap.network.compiled import (
-    Handle,
     boundaries,
     eagerly,
     twin,
@@ -56,19 +54,14 @@ class InputRecorder:
             name: _recording_of(module, num_sequences, num_steps)
             for name, module in modules.items()
         }
-        self._handles: list[Handle] = []
+        self._watches: list[Callable[[], None]] = []
         self._errors: dict[str, Exception] = {}
 
     def __enter__(self) -> "InputRecorder":
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -77,17 +70,17 @@ class InputRecorder:
         for name, module in self._modules.items():
             outside = self._outside.get(module, module)
             if uncompiled(outside) is module:
-                self._handles += self._watch(name, outside)
+                self._watches += self._watch(name, outside)
             else:
                 inside.setdefault(outside, {})[name] = module
         for outside, modules in inside.items():
             again = partial(self._run_again, modules)
-            self._handles += watch_calls(outside, again, lambda *_: None)
+            self._watches += watch_calls(outside, again, lambda *_: None)
 
     def stop(self) -> None:
         """Remove the hooks; what was recorded stays."""
-        while self._handles:
-            self._handles.pop().remove()
+        while self._watches:
+            self._watches.pop()()
 
     def sequences(self) -> dict[str, DrivingSequences]:
         """Return what was recorded, by module.
@@ -122,8 +115,8 @@ class InputRecorder:
             ) from self._errors[name]
         return recording.sequences(name)
 
-    def _watch(self, name: str, module: nn.Module) -> list[Handle]:
-        """Record the calls of a module, or of its copy, until the handles are removed."""
+    def _watch(self, name: str, module: nn.Module) -> list[Callable[[], None]]:
+        """Record the calls of a module, or of its copy; return what ends that."""
         return watch_calls(module, partial(self._before, name), partial(self._after, name))
 
     def _run_again(
