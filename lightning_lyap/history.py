@@ -147,14 +147,13 @@ class SpectrumHistory:
         """
         self._require_spectra()
         spectrum = self.spectra[index]
-        title = f"epoch {self.epochs[index]:g}"
         return plot_spectrum(
             spectrum.exponents,
             spectrum.std,
             spectrum.resolved,
             margins=spectrum.margins,
             layer=spectrum.layer,
-            title=title,
+            title=f"epoch {self.epochs[index]:g}",
             ax=ax,
         )
 

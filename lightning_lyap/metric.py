@@ -153,12 +153,11 @@ class LyapunovSpectrum(Metric):
                     "Expected no `inputs`, `initial_state` or `lengths` beside an estimate, but "
                     "got some. Pass the dynamics in place of the estimate to measure on them."
                 )
-            self._add(dynamics)
-            return
-        if inputs is None:
+            estimate = dynamics
+        elif inputs is None:
             raise TypeError("Expected `inputs` [B, T, I] beside the dynamics, but got None.")
-        self._add(
-            lyapunov_spectrum(
+        else:
+            estimate = lyapunov_spectrum(
                 dynamics,
                 inputs,
                 initial_state=initial_state,
@@ -166,10 +165,7 @@ class LyapunovSpectrum(Metric):
                 num_exponents=self.settings.num_exponents,
                 **self.settings.estimator_settings(),
             )
-        )
-
-    def _add(self, estimate: SpectrumEstimate) -> None:
-        """Add a batch to the sums, in the order of the basis vectors."""
+        # In the order of the basis vectors: each batch sorts its exponents in its own way.
         shape, columns = estimate.sums.unresolved.shape, estimate.final_basis.shape[2]
         self._take_size(shape, estimate.tangent_size, columns)
         for name, value in vars(estimate.sums).items():

@@ -24,12 +24,7 @@ class LoopRecording(Recording):
     A row of a call goes on with the sequence of the same row of the call before if the state it is
     given equals the one returned there. If it equals the state *given* there, the loop has not
     taken that step over (it masks rows that have ended), and the step is replaced: of the padding
-    at most one step remains. Every other row starts a new sequence.
-
-    Args:
-        module: The cell.
-        num_sequences: How many sequences to record.
-        num_steps: How many steps of each to record at most.
+    at most one step remains. Every other row starts a new sequence. See `Recording`.
     """
 
     def __init__(self, module: nn.Module, num_sequences: int, num_steps: int) -> None:

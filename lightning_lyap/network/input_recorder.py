@@ -69,6 +69,7 @@ class InputRecorder:
         inside: dict[nn.Module, dict[str, nn.Module]] = {}
         for name, module in self._modules.items():
             outside = self._outside.get(module, module)
+            # What a compiled module is given is seen from outside, what its parts are given is not.
             if uncompiled(outside) is module:
                 self._watches += self._watch(name, outside)
             else:
@@ -119,16 +120,10 @@ class InputRecorder:
         """Record the calls of a module, or of its copy; return what ends that."""
         return watch_calls(module, partial(self._before, name), partial(self._after, name))
 
-    def _run_again(
-        self,
-        inside: Mapping[str, nn.Module],
-        outside: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
+    def _run_again(self, inside: Mapping[str, nn.Module], *call: Any) -> None:
         """Record what modules receive inside a compiled one that is called, in a run of a copy."""
         if not all(map(self._is_blind, inside)):
-            _attempt(self._errors, inside, self._run_copy, inside, outside, args, kwargs)
+            _attempt(self._errors, inside, self._run_copy, inside, *call)
 
     def _run_copy(
         self,

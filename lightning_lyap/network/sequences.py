@@ -141,13 +141,7 @@ class Recording(ABC):
 
 
 class CallRecording(Recording):
-    """Records a module whose every call takes whole sequences.
-
-    Args:
-        module: The module.
-        num_sequences: How many sequences to record.
-        num_steps: How many steps of each to record at most.
-    """
+    """Records a module whose every call takes whole sequences; see `Recording`."""
 
     def __init__(self, module: nn.Module, num_sequences: int, num_steps: int) -> None:
         super().__init__(module, num_sequences, num_steps)
