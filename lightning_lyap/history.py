@@ -147,14 +147,13 @@ class SpectrumHistory:
         """
         self._require_spectra()
         spectrum = self.spectra[index]
-        title = f"epoch {self.epochs[index]:g}"
         return plot_spectrum(
             spectrum.exponents,
             spectrum.std,
             spectrum.resolved,
             margins=spectrum.margins,
             layer=spectrum.layer,
-            title=title,
+            title=f"epoch {self.epochs[index]:g}",
             ax=ax,
         )
 
@@ -162,6 +161,7 @@ class SpectrumHistory:
         """Return tensors, numbers and text only, fit for checkpoints loaded with weights_only."""
         state: dict[str, Any] = {name: self._rows(name) for name in ROWS} if self.spectra else {}
         if any(spectrum.layer is not None for spectrum in self.spectra):
+            # Whether layers are told apart may change within a run.
             unknown = torch.full((self.spectra[0].num_exponents,), -1)
             rows = [unknown if s.layer is None else s.layer for s in self.spectra]
             state["layer"] = torch.stack(rows)
@@ -189,11 +189,12 @@ class SpectrumHistory:
         settings = _saved_json(state, "settings", dict)
         failures = _saved_json(state, "failures", list)
         size = _saved_size(state, saved["exponents"].shape[1]) if "exponents" in saved else 0
-        layers = saved.get("layer", [None] * len(saved["epochs"]))
+        rows = saved.get("layer", [None] * len(saved["epochs"]))
+        layers = [row if row is not None and bool((row >= 0).all()) else None for row in rows]
         self.spectra = [
             LayeredSpectrum(
                 **{name: saved[name][index] for name in ROWS},
-                layer=_known_layer(layers[index]),
+                layer=layers[index],
                 num_sequences=int(saved["num_sequences"][index]),
                 tangent_size=size,
             )
@@ -270,11 +271,6 @@ class SpectrumHistory:
             raise ValueError("Expected at least one spectrum to draw, but the history is empty.")
 
 
-def _known_layer(row: Tensor | None) -> Tensor | None:
-    """Return the layers of one spectrum, ``[K]``; None where they are not told apart (-1)."""
-    return None if row is None or bool((row < 0).any()) else row
-
-
 def _saved_tensors(state: Any) -> dict[str, Tensor]:
     """Return the tensors of a saved history, all of them of the same measurements."""
     if not isinstance(state, Mapping):
@@ -290,7 +286,8 @@ def _saved_tensors(state: Any) -> dict[str, Tensor]:
             raise ValueError(f"Expected a tensor `{name}` in a saved history, but got {value!r}.")
         sizes = dict(zip(dimensions, value.shape, strict=False)) | sizes
         shape = [sizes.get(each, 0) for each in dimensions]
-        if list(value.shape) != shape or not _are_of_a_kind(value.dtype, dtype):
+        same_kind = torch.can_cast(value.dtype, dtype) and torch.can_cast(dtype, value.dtype)
+        if list(value.shape) != shape or not same_kind:
             raise ValueError(
                 f"Expected numbers `{name}` like {dtype} of the shape {shape} in a saved history, "
                 f"but got {value.dtype} of {list(value.shape)}."
@@ -299,11 +296,6 @@ def _saved_tensors(state: Any) -> dict[str, Tensor]:
     if not bool(saved["epochs"].isfinite().all()):
         raise ValueError("Expected finite `epochs` in a saved history, but got others.")
     return saved
-
-
-def _are_of_a_kind(one: torch.dtype, other: torch.dtype) -> bool:
-    """Return whether two types are both of floating-point numbers, of whole ones, or of bools."""
-    return torch.can_cast(one, other) and torch.can_cast(other, one)
 
 
 def _saved_size(state: Mapping[str, Any], num_exponents: int) -> int:

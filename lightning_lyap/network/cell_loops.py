@@ -7,13 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap.dynamics.state_trees import flatten_state
-from lightning_lyap.network.sequences import (
-    DrivingSequences,
-    StateRow,
-    collect,
-    refuse_if_never_called,
-    state_row,
-)
+from lightning_lyap.network.sequences import Recording, StateRow
 
 
 @dataclass(eq=False)
@@ -24,24 +18,17 @@ class _Track:
     start: StateRow | None
 
 
-class LoopRecording:
+class LoopRecording(Recording):
     """Records a cell that the model calls step by step in a loop of its own.
 
     A row of a call goes on with the sequence of the same row of the call before if the state it is
     given equals the one returned there. If it equals the state *given* there, the loop has not
     taken that step over (it masks rows that have ended), and the step is replaced: of the padding
-    at most one step remains. Every other row starts a new sequence.
-
-    Args:
-        module: The cell.
-        num_sequences: How many sequences to record.
-        num_steps: How many steps of each to record at most.
+    at most one step remains. Every other row starts a new sequence. See `Recording`.
     """
 
     def __init__(self, module: nn.Module, num_sequences: int, num_steps: int) -> None:
-        self._module = module
-        self._num_sequences = num_sequences
-        self._num_steps = num_steps
+        super().__init__(module, num_sequences, num_steps)
         self._tracks: list[_Track] = []
         self._open: list[_Track | None] = []
         self._given: list[Tensor] | None = None
@@ -91,23 +78,18 @@ class LoopRecording:
         parts = list(output) if isinstance(output, tuple | list) else []
         self._returned = [_batched_copy(part, self._unbatched) for part in (output, *parts)]
 
-    def sequences(self, name: str) -> DrivingSequences:
-        """Put the sequences together; see `Recording.sequences`.
-
-        Sequences of a single step are left out if there are others.
-        """
-        refuse_if_never_called(name, self._tracks)
-        if self._num_steps > 1 and not self._went_on:
+    def _recorded(self, name: str) -> tuple[list[Tensor], list[StateRow | None]]:
+        """Return the sequences, those of a single step only where there are no others."""
+        if self._tracks and self._num_steps > 1 and not self._went_on:
             raise RuntimeError(self._no_recurrence(name))
         longer = [track for track in self._tracks if len(track.steps) > 1] or self._tracks
-        rows = [torch.stack(track.steps) for track in longer]
-        return collect(self._module, rows, [track.start for track in longer], 0)
+        return [torch.stack(track.steps) for track in longer], [track.start for track in longer]
 
     def _begin(self, step: Tensor, state: Any, b: int) -> _Track | None:
         """Begin a sequence from row b of a state, if it is still wanted."""
         if len(self._tracks) >= self._num_sequences:
             return None
-        start = state_row(state, b, 0, self._unbatched)
+        start = self._state_row(state, b, self._unbatched)
         self._tracks.append(_Track([step.clone()], start))
         return self._tracks[-1]
 

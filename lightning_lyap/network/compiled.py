@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy, deepcopy
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,15 +20,7 @@ Before = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
 After = Callable[[nn.Module, tuple[Any, ...], Any], None]
 
 
-class Handle(Protocol):
-    """Something that is in place until it is removed."""
-
-    def remove(self) -> None:
-        """Take it away."""
-        ...
-
-
-class _CallHandle:
+class _CallWatch:
     """Watches the calls of a module that was compiled in place, by ``module.compile()``.
 
     Several may lie around each other, and each may be removed first.
@@ -41,11 +33,11 @@ class _CallHandle:
         module._compiled_call_impl = self
 
     def remove(self) -> None:
-        """Take it away."""
+        """End it: what lies around it calls what lies inside, in whatever order they end."""
         outer: Any = self._module._compiled_call_impl
         if outer is self:
             self._module._compiled_call_impl = self._inner
-        while isinstance(outer, _CallHandle):
+        while isinstance(outer, _CallWatch):
             if outer._inner is self:
                 outer._inner = self._inner
             outer = outer._inner
@@ -116,7 +108,7 @@ def _hook(module: nn.Module, hook: Any) -> Any:
     return hook
 
 
-def watch_calls(module: nn.Module, before: Before, after: After) -> list[Handle]:
+def watch_calls(module: nn.Module, before: Before, after: After) -> list[Callable[[], None]]:
     """Watch the calls of a module, of a compiled one from outside.
 
     Args:
@@ -125,13 +117,13 @@ def watch_calls(module: nn.Module, before: Before, after: After) -> list[Handle]
         after: Called with the module, the arguments by position, and the output.
 
     Returns:
-        Handles to end it.
+        Functions to call to end it.
     """
     if module._compiled_call_impl is not None:
-        return [_CallHandle(module, before, after)]
+        return [_CallWatch(module, before, after).remove]
     return [
-        module.register_forward_pre_hook(_hook(module, before), with_kwargs=True),
-        module.register_forward_hook(_hook(module, after)),
+        module.register_forward_pre_hook(_hook(module, before), with_kwargs=True).remove,
+        module.register_forward_hook(_hook(module, after)).remove,
     ]
 
 

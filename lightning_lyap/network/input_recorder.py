@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import partial
 from inspect import signature
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +12,6 @@ from torch import nn
 from lightning_lyap.dynamics import recurrence_of
 from lightning_lyap.network.cell_loops import LoopRecording
 from lightning_lyap.network.compiled import (
-    Handle,
     boundaries,
     eagerly,
     twin,
@@ -56,19 +54,14 @@ class InputRecorder:
             name: _recording_of(module, num_sequences, num_steps)
             for name, module in modules.items()
         }
-        self._handles: list[Handle] = []
+        self._watches: list[Callable[[], None]] = []
         self._errors: dict[str, Exception] = {}
 
     def __enter__(self) -> "InputRecorder":
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -76,18 +69,19 @@ class InputRecorder:
         inside: dict[nn.Module, dict[str, nn.Module]] = {}
         for name, module in self._modules.items():
             outside = self._outside.get(module, module)
+            # What a compiled module is given is seen from outside, what its parts are given is not.
             if uncompiled(outside) is module:
-                self._handles += self._watch(name, outside)
+                self._watches += self._watch(name, outside)
             else:
                 inside.setdefault(outside, {})[name] = module
         for outside, modules in inside.items():
             again = partial(self._run_again, modules)
-            self._handles += watch_calls(outside, again, lambda *_: None)
+            self._watches += watch_calls(outside, again, lambda *_: None)
 
     def stop(self) -> None:
         """Remove the hooks; what was recorded stays."""
-        while self._handles:
-            self._handles.pop().remove()
+        while self._watches:
+            self._watches.pop()()
 
     def sequences(self) -> dict[str, DrivingSequences]:
         """Return what was recorded, by module.
@@ -122,20 +116,14 @@ class InputRecorder:
             ) from self._errors[name]
         return recording.sequences(name)
 
-    def _watch(self, name: str, module: nn.Module) -> list[Handle]:
-        """Record the calls of a module, or of its copy, until the handles are removed."""
+    def _watch(self, name: str, module: nn.Module) -> list[Callable[[], None]]:
+        """Record the calls of a module, or of its copy; return what ends that."""
         return watch_calls(module, partial(self._before, name), partial(self._after, name))
 
-    def _run_again(
-        self,
-        inside: Mapping[str, nn.Module],
-        outside: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
+    def _run_again(self, inside: Mapping[str, nn.Module], *call: Any) -> None:
         """Record what modules receive inside a compiled one that is called, in a run of a copy."""
         if not all(map(self._is_blind, inside)):
-            _attempt(self._errors, inside, self._run_copy, inside, outside, args, kwargs)
+            _attempt(self._errors, inside, self._run_copy, inside, *call)
 
     def _run_copy(
         self,

@@ -20,14 +20,9 @@ from lightning_lyap.network.sequences import DrivingSequences
 from lightning_lyap.network.undisturbed import evaluating, preserved_generators
 
 EVERYTHING = sys.maxsize
-# What the estimator can be told; the rest follows from the batch.
-SETTINGS = frozenset(signature(lyapunov_spectrum).parameters) - {
-    "dynamics",
-    "inputs",
-    "initial_state",
-    "lengths",
-    "num_exponents",
-}
+GIVEN = {"dynamics", "inputs", "initial_state", "lengths", "num_exponents"}
+# What the estimator can be told besides.
+SETTINGS = frozenset(signature(lyapunov_spectrum).parameters) - GIVEN
 
 
 @torch.no_grad()
