@@ -13,8 +13,13 @@ from lightning_lyap.dynamics.base import State, advance, num_blocks, takes_refle
 from lightning_lyap.estimator.schedule import Schedule
 from lightning_lyap.qr.error_bounds import Factorization
 from lightning_lyap.qr.householder import reflector_qr
-from lightning_lyap.qr.orthonormalize import Cascade, factorize_blocks, orthonormalize, pays_on
-from lightning_lyap.qr.reflectors import Basis, dense, pays_for
+from lightning_lyap.qr.orthonormalize import (
+    Cascade,
+    cascade_is_faster_on,
+    factorize_blocks,
+    orthonormalize,
+)
+from lightning_lyap.qr.reflectors import Basis, better_as_reflectors, dense
 from lightning_lyap.statistics.batch_means import StretchBins
 
 Progress = Callable[[int, int], None]
@@ -74,8 +79,8 @@ class Trajectories:
         self.block_ends: list[int] = []
         self.redone = 0
         self.inspector = Inspector(system)
-        self._cascade = Cascade() if pays_on(basis.device) else None
-        self._compact = takes_reflectors(system) and pays_for(basis, num_blocks(system))
+        self._cascade = Cascade() if cascade_is_faster_on(basis.device) else None
+        self._compact = takes_reflectors(system) and better_as_reflectors(basis, num_blocks(system))
         # Rows of the sequences that were running last, and their number.
         self._rows, self._num_rows = upload(torch.arange(0, device="cpu"), basis.device), 0
 
