@@ -116,6 +116,7 @@ def _prepare(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Return them, what they were divided by and which are replacements, ``[B, K]`` each.
     """
+    # Gram matrices square: beyond 1e19 they overflow in float32, below 1e-19 they vanish.
     unit = rows.abs().amax(-1)
     order = (unit == 0).int().argsort(dim=-1, stable=True)
     unit = unit.gather(-1, order)

@@ -44,14 +44,7 @@ class Orthonormalization(NamedTuple):
 
 
 class CompactOrthonormalization(NamedTuple):
-    """The same for a complete basis that is kept as reflectors; see `Orthonormalization`.
-
-    Attributes:
-        basis: Q.
-        log_stretch: ``[B, N]``.
-        resolved: ``[B, N]``.
-        rounding_error: ``[B, N]``.
-    """
+    """The same for a complete basis that is kept as reflectors; see `Orthonormalization`."""
 
     basis: Reflectors
     log_stretch: Tensor

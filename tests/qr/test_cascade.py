@@ -177,7 +177,7 @@ class TestRun:
         self, cascade: list[int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         whole = self.run()
-        monkeypatch.setattr(trajectories, "SPAN", 16)
+        monkeypatch.setattr(trajectories, "BLOCKS_PER_QUESTION", 16)
         cascade.clear()
         estimate = self.run()
         assert cascade == [0, 0, 0]
@@ -186,7 +186,7 @@ class TestRun:
     def test_does_again_what_did_not_hold(
         self, cascade: list[int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(trajectories, "SPAN", 4)
+        monkeypatch.setattr(trajectories, "BLOCKS_PER_QUESTION", 4)
         steps: list[int] = []
         estimate = self.run(3, progress=lambda done, total: steps.append(done))
         assert cascade[:2] == [1, 1]
@@ -229,7 +229,7 @@ class Reads(TorchDispatchMode):
 def test_nothing_but_lengths_is_read_inside_the_loop(
     kind: str, cascade: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lengths, int64, stay on the CPU: nothing waits for the device but a flag for each try."""
+    """Lengths stay on the CPU: nothing waits for the device but a flag for each try."""
     go, reads = trajectories.Trajectories.go, Reads()
 
     def watched(*arguments: Any) -> None:
@@ -243,5 +243,5 @@ def test_nothing_but_lengths_is_read_inside_the_loop(
     monkeypatch.setattr(along_the_run, "random_orthonormal_basis", vector)
     estimate = measured(kind, orthonormalize_every=2)
     assert estimate.certificate.checks.keys() >= {"tangent_map", "orthogonality"}
-    assert set(reads.types) == {torch.int64, torch.bool}
+    assert set(reads.types) == {torch.bool}
     assert reads.types.count(torch.bool) == len(cascade) <= len(PASSES) + 1
