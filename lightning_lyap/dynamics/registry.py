@@ -163,7 +163,7 @@ def recurrence_of(module: nn.Module) -> Recurrence | None:
 
 
 def is_recurrent(module: nn.Module) -> bool:
-    """Tell whether a module's type is torch's own or registered.
+    """Return whether a module's type is torch's own or registered.
 
     Args:
         module: Any module.
@@ -179,15 +179,7 @@ def is_recurrent(module: nn.Module) -> bool:
 
 
 def _check_kind(kind: Any) -> None:
-    """Refuse what can't be registered.
-
-    Args:
-        kind: Anything.
-
-    Raises:
-        TypeError: If it is no module type.
-        ValueError: If it is one of torch's.
-    """
+    """Refuse what can't be registered: all but module types, and torch's own."""
     if not isinstance(kind, type) or not issubclass(kind, nn.Module):
         got = kind.__name__ if isinstance(kind, type) else f"a {type(kind).__name__}"
         raise TypeError(

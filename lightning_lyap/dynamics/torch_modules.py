@@ -1,21 +1,23 @@
-"""From `torch.nn.RNN`, `GRU` and `LSTM` modules to dynamics."""
+"""From torch's recurrent modules (`nn.RNN`, `GRU`, `LSTM`) and cells to their analytic dynamics."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap.dynamics.base import Layer, State, as_state_tensors, compute_dtype
+from lightning_lyap._checks import check_choice
+from lightning_lyap.dynamics.base import State, as_state_tensors, compute_dtype
 from lightning_lyap.dynamics.gates import GateWeights
 from lightning_lyap.dynamics.gru import GRULayer
 from lightning_lyap.dynamics.lstm import LSTMLayer
 from lightning_lyap.dynamics.rnn import RNNLayer
-from lightning_lyap.dynamics.stacked import StackedRecurrence
+from lightning_lyap.dynamics.stacked import Layer, StackedRecurrence
 
 StateChoice: TypeAlias = Literal["full", "hidden"]
 RECURRENT_MODULES = (nn.RNN, nn.GRU, nn.LSTM)
-STATES = ("full", "hidden")
+TORCH_CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
+STATES = get_args(StateChoice)
 
 
 def check_supported(module: nn.RNNBase) -> None:
@@ -34,19 +36,6 @@ def check_supported(module: nn.RNNBase) -> None:
             "causal dynamical system s_t = F(s_{t-1}, x_t) and has no Lyapunov spectrum. Measure "
             "each direction as a module of its own (bidirectional=False)."
         )
-
-
-def check_state(state: str) -> None:
-    """Refuse words that name no state.
-
-    Args:
-        state: ``"full"`` or ``"hidden"``.
-
-    Raises:
-        ValueError: If it is another word.
-    """
-    if not isinstance(state, str) or state not in STATES:
-        raise ValueError(f"Expected `state` to be one of {STATES}, but got {state!r}.")
 
 
 def from_torch_module(
@@ -69,11 +58,10 @@ def from_torch_module(
         ValueError: If the module is bidirectional or an argument is out of range.
     """
     check_supported(module)
-    check_state(state)
-    weight = next(module.parameters())
-    dtype = compute_dtype(weight.dtype, dtype)
-    layers = tuple(read_layer(module, f"_l{k}", state, dtype) for k in range(module.num_layers))
-    return StackedRecurrence(layers, dtype, weight.device)
+    check_choice("state", state, STATES)
+    dtype = compute_dtype(next(module.parameters()).dtype, dtype)
+    suffixes = [f"_l{k}" for k in range(module.num_layers)]
+    return StackedRecurrence(tuple(read_layer(module, end, state, dtype) for end in suffixes))
 
 
 def read_layer(module: nn.Module, suffix: str, state: StateChoice, dtype: torch.dtype) -> Layer:
@@ -105,9 +93,6 @@ def read_layer(module: nn.Module, suffix: str, state: StateChoice, dtype: torch.
     return RNNLayer(*gates, bias_ih + bias_hh, str(module.nonlinearity))
 
 
-TORCH_CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
-
-
 @dataclass(frozen=True, eq=False)
 class CellRecurrence(StackedRecurrence):
     """A single layer whose state has the cell's form: ``[B, H]``, or a pair of such."""
@@ -126,23 +111,21 @@ class CellRecurrence(StackedRecurrence):
             TypeError: If it is no tensor and no tuple of such.
             ValueError: If a tensor is missing or has the wrong shape.
         """
-        if given is None:
-            return super().initial_state(None, batch_size)
-        tensors = as_state_tensors(given)
-        shapes = [(batch_size, size) for size in self.layers[0].state_sizes]
-        got = [tuple(tensor.shape) for tensor in tensors]
-        if got != shapes:
-            raise ValueError(
-                f"Expected `initial_state` in the shapes {shapes} (sequences, size), but got "
-                f"{got}. Pass what the torch cell takes as its second argument."
-            )
-        return super().initial_state(tuple(t.unsqueeze(0) for t in tensors), batch_size)
+        if given is not None:
+            tensors = as_state_tensors(given)
+            shapes = [(batch_size, size) for size in self.layers[0].state_sizes]
+            got = [tuple(tensor.shape) for tensor in tensors]
+            if got != shapes:
+                raise ValueError(
+                    f"Expected `initial_state` in the shapes {shapes} (sequences, size), but got "
+                    f"{got}. Pass what the torch cell takes as its second argument."
+                )
+            given = tuple(tensor.unsqueeze(0) for tensor in tensors)
+        return super().initial_state(given, batch_size)
 
     def export_state(self, state: State) -> Tensor | tuple[Tensor, ...]:
         """Return the cell's ``h`` or ``(h, c)``, each ``[B, H]``."""
-        exported = as_state_tensors(super().export_state(state))
-        tensors = tuple(tensor.squeeze(0) for tensor in exported)
-        return tensors[0] if len(tensors) == 1 else tensors
+        return state[0] if len(state) == 1 else state
 
 
 def from_torch_cell(
@@ -161,14 +144,13 @@ def from_torch_cell(
     Raises:
         ValueError: If an argument is out of range.
     """
-    check_state(state)
-    weight = next(cell.parameters())
-    dtype = compute_dtype(weight.dtype, dtype)
-    return CellRecurrence((read_layer(cell, "", state, dtype),), dtype, weight.device)
+    check_choice("state", state, STATES)
+    dtype = compute_dtype(next(cell.parameters()).dtype, dtype)
+    return CellRecurrence((read_layer(cell, "", state, dtype),))
 
 
 def has_own_forward(cell: nn.Module) -> bool:
-    """Tell whether a torch cell computes what torch's does: a subclass may do something else.
+    """Return whether a torch cell computes something else than torch's, as a subclass may.
 
     Args:
         cell: A torch cell or an object of a class derived from one.

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from lightning_lyap._device import free_bytes, num_shares, run_side_by_side, single_threaded
 from lightning_lyap.certificate.along_the_run import Inspector
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import runs_in_threads
+from lightning_lyap.dynamics.base import DynamicalSystem
 from lightning_lyap.estimator.trajectories import Trajectories
 
 # Sequences of the first group; every further group is as large as all before it.
@@ -66,7 +65,7 @@ def shares(rows: slice, count: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(cuts)]
 
 
-def sensible_shares(system: Dynamics, basis: Tensor) -> int:
+def sensible_shares(system: DynamicalSystem, basis: Tensor) -> int:
     """Tell into how many shares to split a group.
 
     Args:
@@ -76,7 +75,7 @@ def sensible_shares(system: Dynamics, basis: Tensor) -> int:
     Returns:
         At least 1: several of large bases on the CPU, one for each thread that torch may use.
     """
-    if not runs_in_threads(system) or not is_large(basis.shape):
+    if not system.runs_in_threads or not is_large(basis.shape):
         return 1
     return num_shares(basis.shape[0]) if basis.device.type == "cpu" else 1
 
@@ -93,7 +92,7 @@ def is_large(shape: torch.Size) -> bool:
     return shape[1] * shape[2] >= LARGE
 
 
-def on_one_thread(system: Dynamics) -> AbstractContextManager[None]:
+def on_one_thread(system: DynamicalSystem) -> AbstractContextManager[None]:
     """Keep work on one thread, where that is ours to say: torch's modules on the CPU.
 
     What is done once, or is small, gains little from torch's own threads; beside busy neighbors,
@@ -105,7 +104,7 @@ def on_one_thread(system: Dynamics) -> AbstractContextManager[None]:
     Returns:
         A context; for other systems it changes nothing.
     """
-    ours = system.device.type == "cpu" and runs_in_threads(system)
+    ours = system.device.type == "cpu" and system.runs_in_threads
     return single_threaded() if ours else nullcontext()
 
 
@@ -163,7 +162,7 @@ PER_VECTOR, PER_DIRECTION, ON_CUDA = 12, 2, 2
 SHARE = 0.5
 
 
-def sequences_that_fit(system: Dynamics, num_vectors: int) -> int | None:
+def sequences_that_fit(system: DynamicalSystem, num_vectors: int) -> int | None:
     """Estimate how many sequences fit into half of the free memory.
 
     Args:
@@ -179,7 +178,7 @@ def sequences_that_fit(system: Dynamics, num_vectors: int) -> int | None:
     return max(1, int(SHARE * free / bytes_per_sequence(system, num_vectors)))
 
 
-def bytes_per_sequence(system: Dynamics, num_vectors: int) -> int:
+def bytes_per_sequence(system: DynamicalSystem, num_vectors: int) -> int:
     """Estimate the peak of a run.
 
     Args:

@@ -18,7 +18,7 @@ from lightning_lyap._device import full_precision
 from lightning_lyap.certificate.forward_pass import FORWARD_STEPS, difference_check, forward_check
 from lightning_lyap.certificate.result import Certificate
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
-from lightning_lyap.dynamics.base import num_blocks
+from lightning_lyap.dynamics.base import DynamicalSystem
 from lightning_lyap.dynamics.conversion import as_dynamics
 from lightning_lyap.estimator.averaging import assemble
 from lightning_lyap.estimator.batching import (
@@ -209,7 +209,7 @@ def lyapunov_spectrum(
     return estimate
 
 
-def _schedule(every: Interval, system: Dynamics, basis: Tensor) -> Schedule:
+def _schedule(every: Interval, system: DynamicalSystem, basis: Tensor) -> Schedule:
     """Turn the interval asked for into a schedule.
 
     Args:
@@ -221,13 +221,17 @@ def _schedule(every: Interval, system: Dynamics, basis: Tensor) -> Schedule:
         The schedule.
     """
     if every == "auto":
-        columns = basis.shape[2] * num_blocks(system)
+        columns = basis.shape[2] * system.num_blocks
         return AutoInterval(columns, system.tangent_size, system.dtype)
     return FixedInterval(every)
 
 
 def _starting_basis(
-    system: Dynamics, batch_size: int, num_exponents: int | None, given: Tensor | None, seed: int
+    system: DynamicalSystem,
+    batch_size: int,
+    num_exponents: int | None,
+    given: Tensor | None,
+    seed: int,
 ) -> Tensor:
     """Take the given basis, the identity, or a random one, for each block of the tangent space.
 
@@ -244,7 +248,7 @@ def _starting_basis(
     Raises:
         ValueError: If K exceeds N or the given basis has the wrong shape.
     """
-    blocks, dtype, device = num_blocks(system), system.dtype, system.device
+    blocks, dtype, device = system.num_blocks, system.dtype, system.device
     size = system.tangent_size // blocks
     if num_exponents is not None and num_exponents > system.tangent_size:
         raise ValueError(

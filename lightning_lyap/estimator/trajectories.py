@@ -8,8 +8,7 @@ from torch import Tensor
 
 from lightning_lyap._device import upload
 from lightning_lyap.certificate.along_the_run import Inspector
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State, advance, num_blocks, takes_reflectors
+from lightning_lyap.dynamics.base import DynamicalSystem, State
 from lightning_lyap.estimator.schedule import Schedule
 from lightning_lyap.qr.error_bounds import Factorization
 from lightning_lyap.qr.householder import reflector_qr
@@ -48,7 +47,7 @@ class Trajectories:
 
     def __init__(
         self,
-        system: Dynamics,
+        system: DynamicalSystem,
         state: State,
         basis: Tensor,
         ends: Tensor,
@@ -65,7 +64,7 @@ class Trajectories:
         self._done = 0
         self.state = state
         self._basis: Basis = basis
-        shape = (basis.shape[0], basis.shape[2] * num_blocks(system))
+        shape = (basis.shape[0], basis.shape[2] * system.num_blocks)
         self.sums = torch.zeros(shape, dtype=torch.float64, device=basis.device)
         self.rounding = torch.zeros_like(self.sums)
         self.resolved = torch.ones(shape, dtype=torch.bool, device=basis.device)
@@ -75,7 +74,7 @@ class Trajectories:
         self.redone = 0
         self.inspector = Inspector(system)
         self._cascade = Cascade() if pays_on(basis.device) else None
-        self._compact = takes_reflectors(system) and pays_for(basis, num_blocks(system))
+        self._compact = system.takes_reflectors and pays_for(basis, system.num_blocks)
         # Rows of the sequences that were running last, and their number.
         self._rows, self._num_rows = upload(torch.arange(0, device="cpu"), basis.device), 0
 
@@ -167,10 +166,10 @@ class Trajectories:
         """
         basis = self.basis if moved is None else self.basis[moved]
         if self._compact and moved is None:
-            return factorize_blocks(num_blocks(self.system), basis, reflector_qr)
+            return factorize_blocks(self.system.num_blocks, basis, reflector_qr)
         if self._cascade is None:
-            return factorize_blocks(num_blocks(self.system), basis, orthonormalize)
-        result = factorize_blocks(num_blocks(self.system), basis, self._cascade)
+            return factorize_blocks(self.system.num_blocks, basis, orthonormalize)
+        result = factorize_blocks(self.system.num_blocks, basis, self._cascade)
         return result if not self._schedule.looks or self._cascade.holds() else None
 
     def _mark(self) -> dict[str, Any]:
@@ -212,10 +211,10 @@ class Trajectories:
             running: Indices of the running sequences, or None for all.
         """
         if running is None:
-            self.state, self._basis = advance(self.system, drive, self.state, self._basis)
+            self.state, self._basis = self.system.step_with_basis(drive, self.state, self._basis)
             return
         basis, part = self.basis, tuple(tensor[running] for tensor in self.state)
-        part, moved = advance(self.system, drive[running], part, basis[running])
+        part, moved = self.system.step_with_basis(drive[running], part, basis[running])
         self.state = _replaced(self.state, running, part)
         self._basis = basis.index_copy(0, running, moved)
 

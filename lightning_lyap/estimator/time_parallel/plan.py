@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap._device import free_bytes
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State, num_blocks
+from lightning_lyap.dynamics.base import DynamicalSystem, State
 from lightning_lyap.estimator.batching import SHARE, bytes_per_sequence
 from lightning_lyap.estimator.schedule import TOLERANCES
 
@@ -65,7 +64,7 @@ class ChunkPlan:
 
 
 def plan_chunks(
-    system: Dynamics,
+    system: DynamicalSystem,
     start: tuple[State, Tensor, Tensor],
     num_steps: int,
     every: int,
@@ -85,10 +84,10 @@ def plan_chunks(
     """
     state, basis, drive = start
     batch_size, size, vectors = basis.shape
-    width = size // num_blocks(system)
+    width = size // system.num_blocks
     products = batch_size * size * width**2 <= MOST_WORK.get(basis.device.type, 0)
     moved, driving = sum(tensor[0].numel() for tensor in state), drive[:1, :1].numel()
-    stretches = -(-num_steps // every) * vectors * num_blocks(system) * torch.float64.itemsize
+    stretches = -(-num_steps // every) * vectors * system.num_blocks * torch.float64.itemsize
     kept = num_steps * (STATES * moved + DRIVES * driving) * system.dtype.itemsize
     columns = width if products else vectors
     most, count = chunks_that_fit(system, columns, kept + STRETCHES * stretches, count)
@@ -100,7 +99,7 @@ def plan_chunks(
 
 
 def chunks_that_fit(
-    system: Dynamics, num_vectors: int, over_time: int, count: int
+    system: DynamicalSystem, num_vectors: int, over_time: int, count: int
 ) -> tuple[int | None, int]:
     """Estimate how many sequences, cut into chunks that run side by side, fit into the memory.
 

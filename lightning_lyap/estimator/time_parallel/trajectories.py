@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap._checks import check_count
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State
+from lightning_lyap.dynamics.base import DynamicalSystem, State
 from lightning_lyap.estimator.batching import Group
 from lightning_lyap.estimator.result import TimeChunks
 from lightning_lyap.estimator.schedule import FixedInterval
@@ -106,7 +105,7 @@ class ChunkedTrajectories(Trajectories):
 
     def __init__(
         self,
-        system: Dynamics,
+        system: DynamicalSystem,
         state: State,
         basis: Tensor,
         ends: Tensor,
