@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from lightning_lyap._checks import check_state_tensors
-from lightning_lyap.dynamics.base import DynamicalSystem, State, TangentMap, compute_dtype
+from lightning_lyap.dynamics.base import (
+    DynamicalSystem,
+    State,
+    TangentMap,
+    compute_dtype,
+    shapes_of,
+)
 from lightning_lyap.dynamics.state_trees import StateForm, read_new_state
 from lightning_lyap.qr.orthonormalize import stack_rows
 
@@ -71,7 +77,7 @@ class AutodiffDynamics(DynamicalSystem):
         if self.tangent_size == 0:
             raise ValueError(
                 "Expected the state of a step function to hold at least one number a sequence, but "
-                f"got the shapes {_shapes(tensors)}. Give `initial_state` the size of the state."
+                f"got the shapes {shapes_of(tensors)}. Give `initial_state` the size of the state."
             )
 
     @property
@@ -111,10 +117,10 @@ class AutodiffDynamics(DynamicalSystem):
             given = self._default(batch_size)
         state = self._start if given is None else self._tensors(given)
         expected = [(batch_size, tensor.shape[1]) for tensor in self._start]
-        if _shapes(state) != expected:
+        if shapes_of(state) != expected:
             raise ValueError(
                 f"Expected `initial_state` in the shapes {expected} (sequences, size), as many "
-                f"sequences as in `inputs`, but got {_shapes(state)}."
+                f"sequences as in `inputs`, but got {shapes_of(state)}."
             )
         return tuple(tensor.detach().to(self.device, self.dtype) for tensor in state)
 
@@ -174,7 +180,7 @@ class AutodiffDynamics(DynamicalSystem):
         except RuntimeError as error:
             raise RuntimeError(
                 f"Expected a step of `inputs` {tuple(drive.shape)} from `initial_state` "
-                f"{_shapes(part)}, but got {type(error).__name__}: {error}. Give both the sizes "
+                f"{shapes_of(part)}, but got {type(error).__name__}: {error}. Give both the sizes "
                 "that the step takes."
             ) from error
 
@@ -182,13 +188,13 @@ class AutodiffDynamics(DynamicalSystem):
         """Call the user's function on copies and find the new state in what it returns."""
         given = self._form.build(tuple(tensor.clone() for tensor in state))
         result = self._step(drive.clone(), given)
-        new = read_new_state(self._form, _shapes(state), result)
+        new = read_new_state(self._form, shapes_of(state), result)
         if new is None:
             got = StateForm.of(result).tensors(result) or ()
             raise ValueError(
                 "Expected the step function to return the new state, or a pair (output, new "
-                f"state), in the form and the shapes of the old one, {_shapes(state)}, but got "
-                f"{_shapes(got)} in a {type(result).__name__}."
+                f"state), in the form and the shapes of the old one, {shapes_of(state)}, but got "
+                f"{shapes_of(got)} in a {type(result).__name__}."
             )
         if any(tensor.is_complex() for tensor in new):
             raise TypeError(
@@ -210,7 +216,7 @@ class AutodiffDynamics(DynamicalSystem):
         if not tensors or any(tensor.ndim != 2 for tensor in tensors):
             raise ValueError(
                 "Expected the state of a step function to be a tensor [B, N] or a tuple or dict "
-                f"of such, but got the shapes {_shapes(tensors)}."
+                f"of such, but got the shapes {shapes_of(tensors)}."
             )
         return tensors
 
@@ -230,11 +236,6 @@ def _check_call(step: Any) -> None:
             f"{type(step).__name__} that takes {takes}: {error}. Pass a function that calls it, "
             "`lambda x, state: ...`."
         ) from error
-
-
-def _shapes(state: State) -> list[tuple[int, ...]]:
-    """Return the shapes of a state's tensors."""
-    return [tuple(tensor.shape) for tensor in state]
 
 
 @contextmanager

@@ -26,17 +26,14 @@ class Dynamics(Protocol):
     @property
     def tangent_size(self) -> int:
         """N, the dimension of the tangent space."""
-        ...
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the arithmetic."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where the arithmetic takes place."""
-        ...
 
     def drive(self, inputs: Tensor) -> Tensor:
         """Compute once, for all steps, what depends on the inputs alone.
@@ -47,7 +44,6 @@ class Dynamics(Protocol):
         Returns:
             ``[T, B, ...]``, handed to `step` one time step at a time.
         """
-        ...
 
     def initial_state(self, given: Any, batch_size: int) -> State:
         """Turn the user's initial state, or None for the default one, into a state.
@@ -62,7 +58,6 @@ class Dynamics(Protocol):
         Raises:
             ValueError: If ``given`` has the wrong shape, or is missing and has no default.
         """
-        ...
 
     def export_state(self, state: State) -> Any:
         """Turn a state into the user's form, the one `initial_state` takes.
@@ -73,7 +68,6 @@ class Dynamics(Protocol):
         Returns:
             The user's form of the state.
         """
-        ...
 
     def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
         """Advance the state by one step and linearize the step.
@@ -85,7 +79,6 @@ class Dynamics(Protocol):
         Returns:
             ``s_t`` and the map ``Q -> J_t Q`` on ``[B, N, K]``.
         """
-        ...
 
 
 @runtime_checkable
@@ -103,7 +96,6 @@ class Certifiable(Protocol):
         Returns:
             ``J_t v``, ``[B, N]``.
         """
-        ...
 
     def log_abs_det(self, drive: Tensor, state: State) -> Tensor:
         """Compute ``log |det J_t|`` by other means than the tangent map.
@@ -115,7 +107,6 @@ class Certifiable(Protocol):
         Returns:
             ``[B]``, nats, float64.
         """
-        ...
 
 
 def _steps_with_basis(kind: type) -> bool:
@@ -239,16 +230,9 @@ class UserDynamics(DynamicalSystem):
         return super().step_with_basis(drive, state, basis)
 
 
-def as_system(dynamics: Dynamics) -> DynamicalSystem:
-    """Take dynamics with the abilities the estimator asks for, those of a user with defaults.
-
-    Args:
-        dynamics: Any.
-
-    Returns:
-        The same, or an object that asks it.
-    """
-    return dynamics if isinstance(dynamics, DynamicalSystem) else UserDynamics(dynamics)
+def shapes_of(state: State) -> list[tuple[int, ...]]:
+    """Return the shapes of a state's tensors."""
+    return [tuple(tensor.shape) for tensor in state]
 
 
 def as_state_tensors(given: Any) -> State:

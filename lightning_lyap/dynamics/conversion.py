@@ -8,16 +8,16 @@ from torch import nn
 
 from lightning_lyap._checks import check_choice
 from lightning_lyap.dynamics.autodiff import AutodiffDynamics
-from lightning_lyap.dynamics.base import DynamicalSystem, Dynamics, as_system
+from lightning_lyap.dynamics.base import DynamicalSystem, Dynamics, UserDynamics
 from lightning_lyap.dynamics.evaluation_mode import in_evaluation_mode
 from lightning_lyap.dynamics.registry import TORCH_CELL, Recurrence, recurrence_of
 from lightning_lyap.dynamics.torch_modules import (
     RECURRENT_MODULES,
     STATES,
+    TORCH_CELLS,
     StateChoice,
     from_torch_cell,
     from_torch_module,
-    has_own_forward,
 )
 from lightning_lyap.dynamics.user_modules import from_user_module
 
@@ -59,7 +59,7 @@ def as_dynamics(
         with in_evaluation_mode(dynamics):
             return _of_module(dynamics, initial_state, state, dtype)
     if isinstance(dynamics, Dynamics):
-        return as_system(dynamics)
+        return dynamics if isinstance(dynamics, DynamicalSystem) else UserDynamics(dynamics)
     if not callable(dynamics):
         raise TypeError(
             "Expected `dynamics` to be a torch.nn.RNN, GRU or LSTM module or cell, or a module or "
@@ -81,9 +81,8 @@ def _of_module(
     if known is None and isinstance(module, RECURRENT_MODULES):
         return from_torch_module(module, state, dtype)
     if known is None and isinstance(module, Dynamics):
-        return as_system(module)
-    # A class derived from a cell, with a forward of its own, is no cell of torch's.
-    if known is TORCH_CELL and isinstance(module, nn.RNNCellBase) and not has_own_forward(module):
+        return UserDynamics(module)
+    if known is TORCH_CELL and isinstance(module, nn.RNNCellBase) and _steps_as_torch(module):
         return from_torch_cell(module, state, dtype)
     hidden_only = known is TORCH_CELL and isinstance(module, nn.LSTMCell) and state == "hidden"
     return from_user_module(
@@ -93,3 +92,9 @@ def _of_module(
         differentiate=(0,) if hidden_only else None,
         dtype=dtype,
     )
+
+
+def _steps_as_torch(cell: nn.Module) -> bool:
+    """Return whether a cell computes what torch's does: a derived class may do something else."""
+    forwards = {kind.forward for kind in TORCH_CELLS}
+    return "forward" not in vars(cell) and type(cell).forward in forwards

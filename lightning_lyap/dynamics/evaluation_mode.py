@@ -1,4 +1,4 @@
-"""Puts a module in evaluation mode beside its training, and back."""
+"""Evaluation mode beside the training of a module."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

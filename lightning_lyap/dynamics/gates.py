@@ -74,16 +74,15 @@ class Gates(NamedTuple):
             ``[B, K, G, H]``; None where `mix_gates` has a cheaper way.
         """
         num_gates, size, inputs = self.rows.shape
-        if not isinstance(tangent, Tensor) or not self._pays_along(tangent.shape[-1]):
+        if (
+            not isinstance(tangent, Tensor)
+            or tangent.shape[-1] > FEW
+            or prefers_dense(num_gates, size, tangent.shape[-1])
+        ):
             return self.applied_to(states), None
         both = torch.cat([states.unsqueeze(1), tangent[:, :inputs].mT], dim=1)
         products = self.applied_to(both).unflatten(-1, (num_gates, size))
         return products[:, 0].flatten(1), products[:, 1:]
-
-    def _pays_along(self, num_vectors: int) -> bool:
-        """Return whether K tangent vectors are few enough to be multiplied along with states."""
-        num_gates, size, _ = self.rows.shape
-        return num_vectors <= FEW and not prefers_dense(num_gates, size, num_vectors)
 
 
 class GateWeights:
@@ -158,7 +157,7 @@ def mix_gates(
         return tangent.applied_to(mixed_columns(gates, coefficients, diagonal))
     num_gates, size, _ = gates.rows.shape
     if products is not None:
-        mixed = mix_products(products, coefficients)
+        mixed = _mix_products(products, coefficients)
     elif prefers_dense(num_gates, size, tangent.shape[-1]):
         return mix_dense(gates, coefficients, tangent, diagonal)
     else:
@@ -241,19 +240,11 @@ def mix_matrix_free(gates: Gates, coefficients: Tensor, tangent: Tensor) -> Tens
     num_gates, size, inputs = gates.rows.shape
     # One product for all sequences: batched, each of them would read all weights.
     products = gates.applied_to(tangent.mT.reshape(-1, inputs))
-    return mix_products(products.view(len(tangent), -1, num_gates, size), coefficients)
+    return _mix_products(products.view(len(tangent), -1, num_gates, size), coefficients)
 
 
-def mix_products(products: Tensor, coefficients: Tensor) -> Tensor:
-    """Weigh and add products with each gate's matrix.
-
-    Args:
-        products: ``W_g Q``, ``[B, K, G, H]``.
-        coefficients: ``[B, G, H]``.
-
-    Returns:
-        ``[B, H, K]``, column-major.
-    """
+def _mix_products(products: Tensor, coefficients: Tensor) -> Tensor:
+    """Return the sum of ``c_g W_g Q``, ``[B, H, K]``, column-major, from ``[B, K, G, H]``."""
     mixed = products[:, :, 0] * coefficients[:, None, 0]
     for gate in range(1, products.shape[2]):
         mixed.addcmul_(products[:, :, gate], coefficients[:, None, gate])

@@ -80,13 +80,13 @@ class LSTMLayer(Layer):
             if not self.full:
                 all_slopes = torch.cat([slopes * through_cell.unsqueeze(1), slope_o], dim=1)
                 d_memory = self._gates(slice(4), all_slopes, d_input, d_state, products)
-                return self._read_out_tangent(d_memory)
+                return self._read_out(d_memory.mT).mT
             d_hidden, d_cell = d_state.split(self.state_sizes, dim=-2)
             d_new_cell = self._gates(slice(3), slopes, d_input, d_hidden, products)
             d_new_cell = d_new_cell + f.unsqueeze(-1) * d_cell
             d_memory = self._gates(slice(3, 4), slope_o, d_input, d_hidden, products)
             d_memory = d_memory + through_cell.unsqueeze(-1) * d_new_cell
-            return stack_rows([self._read_out_tangent(d_memory), d_new_cell])
+            return stack_rows([self._read_out(d_memory.mT).mT, d_new_cell])
 
         return (new_hidden, new_cell), tangent
 
@@ -128,10 +128,7 @@ class LSTMLayer(Layer):
         d_hidden: Tensor,
         products: Tensor | None,
     ) -> Tensor:
-        """Add the tangents of some gates' pre-activations, ``[B, H, K]``, each times its slope.
-
-        Slopes are ``[B, G, H]``; products with all recurrent weights, ``[B, K, 4, H]``.
-        """
+        """Add some gates' tangents times slopes, ``[B, G, H]``; ``products`` are of all gates."""
         known = None if products is None else products[:, :, which]
         mixed = mix_gates(self.weight_hh[which], slopes, d_hidden, products=known)
         if d_input is not None:
@@ -139,9 +136,5 @@ class LSTMLayer(Layer):
         return mixed
 
     def _read_out(self, memory: Tensor) -> Tensor:
-        """Project ``o tanh(c')``, ``[B, H]``, to the hidden state, ``[B, P]``."""
+        """Project ``o tanh(c')`` or tangents of it, ``[..., H]``, to ``[..., P]``."""
         return memory if self.weight_hr is None else memory @ self.weight_hr.mT
-
-    def _read_out_tangent(self, d_memory: Tensor) -> Tensor:
-        """Project tangents of ``o tanh(c')``, ``[B, H, K]``, to ``[B, P, K]``."""
-        return d_memory if self.weight_hr is None else (d_memory.mT @ self.weight_hr.mT).mT

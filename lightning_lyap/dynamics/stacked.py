@@ -16,6 +16,7 @@ from lightning_lyap.dynamics.base import (
     State,
     TangentMap,
     as_state_tensors,
+    shapes_of,
 )
 from lightning_lyap.dynamics.gates import GateWeights
 from lightning_lyap.qr.orthonormalize import stack_rows
@@ -157,27 +158,18 @@ class StackedRecurrence(DynamicalSystem):
     def initial_state(self, given: Any, batch_size: int) -> State:
         """Read PyTorch's ``h_0`` or ``(h_0, c_0)``, each ``[L, B, H]``; None means zeros.
 
-        Args:
-            given: What the torch module takes as its second argument, or None.
-            batch_size: B.
-
-        Returns:
-            Each layer's tensors in turn, ``[B, H]`` each.
-
-        Raises:
-            TypeError: If it is no tensor and no tuple of such.
-            ValueError: If a tensor is missing or has the wrong shape.
+        A state holds each layer's tensors in turn, ``[B, H]`` each; see `Dynamics.initial_state`.
         """
         sizes = self.layers[0].state_sizes
         shapes = [(len(self.layers), batch_size, size) for size in sizes]
         if given is None:
             given = tuple(torch.zeros(s, dtype=self.dtype, device=self.device) for s in shapes)
         tensors = as_state_tensors(given)
-        got = [tuple(tensor.shape) for tensor in tensors]
-        if got != shapes:
+        if shapes_of(tensors) != shapes:
             raise ValueError(
                 f"Expected `initial_state` in the shapes {shapes} (layers, sequences, size), "
-                f"but got {got}. Pass what the torch module takes as its second argument."
+                f"but got {shapes_of(tensors)}. Pass what the torch module takes as its second "
+                "argument."
             )
         cast = [tensor.detach().to(self.device, self.dtype) for tensor in tensors]
         return tuple(tensor[k] for k in range(len(self.layers)) for tensor in cast)
@@ -190,13 +182,13 @@ class StackedRecurrence(DynamicalSystem):
 
     def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
         """Advance all layers by one step and linearize the step; see `Dynamics.step`."""
-        new_state, tangents = self.step_layers(drive, state)
+        new_state, tangents = self._step_layers(drive, state)
         return new_state, lambda basis: self._push(tangents, self._parts(basis))
 
     def step_with_basis(self, drive: Tensor, state: State, basis: Basis) -> tuple[State, Tensor]:
         """Advance all layers and their tangent vectors at once; see `DynamicalSystem`."""
         parts = self._parts(basis)
-        new_state, tangents = self.step_layers(drive, state, parts)
+        new_state, tangents = self._step_layers(drive, state, parts)
         return new_state, self._push(tangents, parts)
 
     def _parts(self, basis: Basis) -> Sequence[Basis]:
@@ -214,19 +206,10 @@ class StackedRecurrence(DynamicalSystem):
             d_input = blocks[-1][..., : layer.output_size, :]
         return stack_rows(blocks)
 
-    def step_layers(
+    def _step_layers(
         self, drive: Tensor, state: State, moving: Sequence[Basis] | None = None
     ) -> tuple[State, list[LayerTangent]]:
-        """Advance all layers by one step and linearize each by itself.
-
-        Args:
-            drive: As for `step`.
-            state: Each layer's tensors in turn.
-            moving: Tangent vectors of each layer that its map will be applied to, if known.
-
-        Returns:
-            The new state, and the tangent map of each layer; see `Layer.step`.
-        """
+        """Return the new state and each layer's tangent map; ``moving`` as for `Layer.step`."""
         arity = len(self.layers[0].state_sizes)
         new_state: list[Tensor] = []
         tangents: list[LayerTangent] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_lyap.dynamics.base import State
+from lightning_lyap.dynamics.base import State, shapes_of
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,6 @@ def read_new_state(form: StateForm, shapes: list[tuple[int, ...]], result: Any) 
     pair = isinstance(result, tuple | list) and len(result) == 2
     for candidate in (result, result[1]) if pair else (result,):
         tensors = form.tensors(candidate)
-        if tensors is not None and [tuple(tensor.shape) for tensor in tensors] == shapes:
+        if tensors is not None and shapes_of(tensors) == shapes:
             return tensors
     return None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap._checks import check_choice
-from lightning_lyap.dynamics.base import State, as_state_tensors, compute_dtype
+from lightning_lyap.dynamics.base import State, as_state_tensors, compute_dtype, shapes_of
 from lightning_lyap.dynamics.gates import GateWeights
 from lightning_lyap.dynamics.gru import GRULayer
 from lightning_lyap.dynamics.lstm import LSTMLayer
@@ -61,21 +61,11 @@ def from_torch_module(
     check_choice("state", state, STATES)
     dtype = compute_dtype(next(module.parameters()).dtype, dtype)
     suffixes = [f"_l{k}" for k in range(module.num_layers)]
-    return StackedRecurrence(tuple(read_layer(module, end, state, dtype) for end in suffixes))
+    return StackedRecurrence(tuple(_read_layer(module, end, state, dtype) for end in suffixes))
 
 
-def read_layer(module: nn.Module, suffix: str, state: StateChoice, dtype: torch.dtype) -> Layer:
-    """Read one layer of a torch recurrent module, or a torch cell.
-
-    Args:
-        module: The module.
-        suffix: End of the names of the layer's weights: ``"_l0"``, ``"_l1"``, ..., or nothing.
-        state: ``"full"`` or ``"hidden"``.
-        dtype: Type of the arithmetic.
-
-    Returns:
-        The layer.
-    """
+def _read_layer(module: nn.Module, suffix: str, state: StateChoice, dtype: torch.dtype) -> Layer:
+    """Read the layer whose weights' names end in ``"_l0"``, ``"_l1"``, ..., a cell's in nothing."""
 
     def read(name: str) -> Tensor:
         return getattr(module, f"{name}{suffix}").detach().to(dtype)
@@ -98,27 +88,14 @@ class CellRecurrence(StackedRecurrence):
     """A single layer whose state has the cell's form: ``[B, H]``, or a pair of such."""
 
     def initial_state(self, given: Any, batch_size: int) -> State:
-        """Read the cell's ``h`` or ``(h, c)``, each ``[B, H]``; None means zeros.
-
-        Args:
-            given: What the cell takes as its second argument, or None.
-            batch_size: B.
-
-        Returns:
-            Tensors ``[B, H]``.
-
-        Raises:
-            TypeError: If it is no tensor and no tuple of such.
-            ValueError: If a tensor is missing or has the wrong shape.
-        """
+        """Read the cell's ``h`` or ``(h, c)``, each ``[B, H]``; None means zeros."""
         if given is not None:
             tensors = as_state_tensors(given)
             shapes = [(batch_size, size) for size in self.layers[0].state_sizes]
-            got = [tuple(tensor.shape) for tensor in tensors]
-            if got != shapes:
+            if shapes_of(tensors) != shapes:
                 raise ValueError(
                     f"Expected `initial_state` in the shapes {shapes} (sequences, size), but got "
-                    f"{got}. Pass what the torch cell takes as its second argument."
+                    f"{shapes_of(tensors)}. Pass what the torch cell takes as its second argument."
                 )
             given = tuple(tensor.unsqueeze(0) for tensor in tensors)
         return super().initial_state(given, batch_size)
@@ -146,36 +123,4 @@ def from_torch_cell(
     """
     check_choice("state", state, STATES)
     dtype = compute_dtype(next(cell.parameters()).dtype, dtype)
-    return CellRecurrence((read_layer(cell, "", state, dtype),))
-
-
-def has_own_forward(cell: nn.Module) -> bool:
-    """Return whether a torch cell computes something else than torch's, as a subclass may.
-
-    Args:
-        cell: A torch cell or an object of a class derived from one.
-
-    Returns:
-        True if its ``forward`` is another than torch's.
-
-    Example:
-        >>> has_own_forward(nn.GRUCell(2, 3))
-        False
-    """
-    forwards = {kind.forward for kind in TORCH_CELLS}
-    return "forward" in vars(cell) or type(cell).forward not in forwards
-
-
-def zero_state(cell: nn.Module, batch_size: int) -> Tensor | tuple[Tensor, Tensor]:
-    """Return what a torch cell starts from if it is given no state.
-
-    Args:
-        cell: A torch cell.
-        batch_size: B.
-
-    Returns:
-        Zeros ``[B, H]``, or a pair of such for an LSTMCell.
-    """
-    weight = next(cell.parameters())
-    zeros = weight.new_zeros(batch_size, int(getattr(cell, "hidden_size")))  # noqa: B009
-    return (zeros, zeros.clone()) if isinstance(cell, nn.LSTMCell) else zeros
+    return CellRecurrence((_read_layer(cell, "", state, dtype),))

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from copy import copy, deepcopy
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
@@ -55,10 +54,10 @@ def from_user_module(
     start = bound(1) if given is None and bound is not None else given
     check_state_tensors(start)
     tensors = flatten_state(start)
-    own = next(_floating_tensors(module), tensors[0] if tensors else torch.empty(0))
+    own = next(iter(_floating_tensors(module)), tensors[0] if tensors else torch.empty(0))
     chosen = compute_dtype(own.dtype, dtype)
-    twin = evaluation_copy(module, chosen)
-    step = _ask("step", known.step, twin)
+    twin = _evaluation_copy(module, chosen)
+    step = twin if known.step is None else _ask("step", known.step, twin)
     if not callable(step):
         raise TypeError(
             f"Expected `step` of {type(module).__name__} to return a function step(x_t, state), "
@@ -83,27 +82,14 @@ def _ask(name: str, function: Callable[..., Any], module: nn.Module, *arguments:
         return function(module, *arguments)
 
 
-def evaluation_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Copy a module for evaluation in some type.
-
-    Parameters of that type already are shared. Hooks are those of the module itself: some compute
-    its weights (weight norm, pruning).
-
-    Args:
-        module: The module.
-        dtype: float32 or float64.
-
-    Returns:
-        The copy, in evaluation mode.
-
-    Raises:
-        TypeError: If it can't be copied.
-    """
+def _evaluation_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Copy a module for evaluation in some type; parameters of that type already are shared."""
     converts = any(tensor.dtype != dtype for tensor in _floating_tensors(module))
     memo: dict[int, Any] = {}
     for part in module.modules():
         for name, value in vars(part).items():
             if "hooks" in name:
+                # Some compute the weights (weight norm, pruning); their owners are not copied.
                 memo[id(value)] = copy(value)
             elif isinstance(value, Tensor):
                 # Tensors with a history, as weight norm leaves them, can't be copied as they are.
@@ -144,8 +130,7 @@ def _with_own_buffers(step: StepFunction, module: nn.Module) -> StepFunction:
     return advance
 
 
-def _floating_tensors(module: nn.Module) -> "chain[Tensor]":
-    """Iterate over the floating-point parameters of a module, or its buffers if it has none."""
-    parameters = [p for p in module.parameters() if p.is_floating_point()]
-    buffers = (b for b in module.buffers() if b.is_floating_point())
-    return chain(parameters) if parameters else chain(buffers)
+def _floating_tensors(module: nn.Module) -> list[Tensor]:
+    """Return the floating-point parameters of a module, or its buffers if it has none."""
+    parameters: list[Tensor] = [p for p in module.parameters() if p.is_floating_point()]
+    return parameters or [b for b in module.buffers() if b.is_floating_point()]

@@ -118,7 +118,7 @@ def test_step_layers_are_the_layers_of_step(case: Case) -> None:
     state = system.initial_state(random_state(module, 3), 3)
     drive = system.drive(torch.randn(3, 1, INPUT_SIZE, dtype=torch.float64))[0]
     whole, push = system.step(drive, state)
-    apart, (lower, upper) = system.step_layers(drive, state)
+    apart, (lower, upper) = system._step_layers(drive, state)
     assert all(map(torch.equal, whole, apart))
     basis = directions(system.tangent_size).unsqueeze(-1)
     below, above = basis.chunk(2, dim=1)

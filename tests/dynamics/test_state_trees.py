@@ -31,7 +31,7 @@ states = st.recursive(
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two states are equal in form and, by identity, in their tensors."""
+    """Return whether two states are equal in form and, by identity, in their tensors."""
     if isinstance(one, Tensor):
         return one is other
     if type(one) is not type(other) or len(one) != len(other):
