@@ -244,9 +244,6 @@ def errors_explained(explain: Callable[[Exception], Exception]) -> Iterator[None
 
     Args:
         explain: Turns what the code raised into that error.
-
-    Yields:
-        None.
     """
     try:
         yield

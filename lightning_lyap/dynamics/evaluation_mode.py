@@ -12,9 +12,6 @@ def in_evaluation_mode(module: nn.Module) -> Iterator[None]:
 
     Args:
         module: The module.
-
-    Yields:
-        None.
     """
     modes = [(part, part.training) for part in module.modules()]
     try:

@@ -74,7 +74,7 @@ def uncouple(system: DynamicalSystem, layers: LayerChoice) -> DynamicalSystem:
         ValueError: If ``layers`` is no such word, or the layers of the system are not known.
     """
     check_choice("layers", layers, LAYERS)
-    if layers == "joint" or isinstance(system, CellRecurrence):
+    if layers == "joint" or isinstance(system, CellRecurrence):  # a cell is one layer
         return system
     if not isinstance(system, StackedRecurrence):
         own = system.own if isinstance(system, UserDynamics) else system

@@ -78,6 +78,7 @@ class LSTMLayer(Layer):
             slope_o = (squashed * slope_o).unsqueeze(1)
             through_cell = o * tanh_slope(new_cell)
             if not self.full:
+                # No tangent of c' is kept, so that all gates make up a single sum.
                 all_slopes = torch.cat([slopes * through_cell.unsqueeze(1), slope_o], dim=1)
                 d_memory = self._gates(slice(4), all_slopes, d_input, d_state, products)
                 return self._read_out(d_memory.mT).mT
@@ -107,6 +108,7 @@ class LSTMLayer(Layer):
         squashed = new_cell.tanh()
         by_o = (squashed * sigmoid_slope(at_o)).unsqueeze(-1) * weight[3]
         if self.full:
+            # logsigmoid keeps log f where f rounds to zero or one.
             block, forget = by_o, torch.nn.functional.logsigmoid(at_f).sum(-1)
         else:
             through_gates = (

@@ -108,21 +108,6 @@ class StateForm:
         return container(*values) if hasattr(container, "_fields") else container(values)
 
 
-def flatten_state(state: Any) -> State:
-    """Take the tensors out of a state of any form.
-
-    Args:
-        state: A tensor, or a tuple, list or mapping of states.
-
-    Returns:
-        Its tensors.
-
-    Raises:
-        TypeError: If it holds anything else.
-    """
-    return StateForm.of(state).tensors(state) or ()
-
-
 def read_new_state(form: StateForm, shapes: list[tuple[int, ...]], result: Any) -> State | None:
     """Find the new state in what a step returned.
 

@@ -68,6 +68,7 @@ def _read_layer(module: nn.Module, suffix: str, state: StateChoice, dtype: torch
     """Read the layer whose weights' names end in ``"_l0"``, ``"_l1"``, ..., a cell's in nothing."""
 
     def read(name: str) -> Tensor:
+        # `to` copies only where the type differs: else the memory is the module's own.
         return getattr(module, f"{name}{suffix}").detach().to(dtype)
 
     weight_ih, weight_hh = read("weight_ih"), read("weight_hh")

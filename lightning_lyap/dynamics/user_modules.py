@@ -12,7 +12,7 @@ from lightning_lyap._checks import check_state_tensors
 from lightning_lyap.dynamics.autodiff import AutodiffDynamics, StepFunction, errors_explained
 from lightning_lyap.dynamics.base import compute_dtype
 from lightning_lyap.dynamics.registry import Recurrence
-from lightning_lyap.dynamics.state_trees import StateForm, flatten_state
+from lightning_lyap.dynamics.state_trees import StateForm
 
 
 def from_user_module(
@@ -51,9 +51,11 @@ def from_user_module(
             "with recurrent modules inside goes to `spectra_of`."
         )
     bound = None if default is None else partial(_ask, "initial_state", default, module)
+    # The default for one sequence tells form and sizes.
     start = bound(1) if given is None and bound is not None else given
     check_state_tensors(start)
-    tensors = flatten_state(start)
+    form = StateForm.of(start)
+    tensors = form.tensors(start) or ()
     own = next(iter(_floating_tensors(module)), tensors[0] if tensors else torch.empty(0))
     chosen = compute_dtype(own.dtype, dtype)
     twin = _evaluation_copy(module, chosen)
@@ -63,7 +65,7 @@ def from_user_module(
             f"Expected `step` of {type(module).__name__} to return a function step(x_t, state), "
             f"but got {type(step).__name__}."
         )
-    start = StateForm.of(start).build(tuple(tensor.to(own.device) for tensor in tensors))
+    start = form.build(tuple(tensor.to(own.device) for tensor in tensors))
     return AutodiffDynamics(_with_own_buffers(step, twin), start, differentiate, chosen, bound)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_lyap.dynamics.state_trees import StateForm, flatten_state, read_new_state
+from lightning_lyap.dynamics.state_trees import StateForm, read_new_state
 
 
 class Named(NamedTuple):
@@ -28,6 +28,10 @@ states = st.recursive(
     ),
     max_leaves=6,
 )
+
+
+def flatten_state(state: Any) -> tuple[Tensor, ...]:
+    return StateForm.of(state).tensors(state) or ()
 
 
 def same(one: Any, other: Any) -> bool:
