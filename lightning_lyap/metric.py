@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
-from lightning_lyap.dynamics.base import num_blocks
 from lightning_lyap.dynamics.conversion import as_dynamics
 from lightning_lyap.estimator.result import LayeredSpectrum, SpectrumEstimate, SpectrumSums
 from lightning_lyap.estimator.schedule import Interval
@@ -120,7 +119,7 @@ class LyapunovSpectrum(Metric):
         chosen = self.settings.estimator_settings()
         system = as_dynamics(dynamics, initial_state, chosen["state"], chosen["dtype"])
         system = uncouple(system, chosen["layers"])
-        blocks, size = num_blocks(system), system.tangent_size
+        blocks, size = system.num_blocks, system.tangent_size
         columns = min(self.settings.num_exponents or size, size // blocks)
         self._take_size(torch.Size([blocks * columns]), size, columns)
         self.rounding = self.rounding + self.rounding.new_zeros(blocks * columns)

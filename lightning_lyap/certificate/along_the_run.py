@@ -13,8 +13,7 @@ from torch import Tensor
 
 from lightning_lyap._device import upload
 from lightning_lyap.certificate.result import Check
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import Certifiable, State, advance, num_blocks, runs_in_threads
+from lightning_lyap.dynamics.base import Certifiable, DynamicalSystem, State
 from lightning_lyap.qr.error_bounds import Factorization
 from lightning_lyap.qr.orthonormalize import random_orthonormal_basis
 from lightning_lyap.qr.reflectors import Basis, Reflectors, dense
@@ -62,7 +61,9 @@ class Inspector:
         products: Whether to check the product with the whole basis at the start: a step more.
     """
 
-    def __init__(self, system: Dynamics, volumes: bool = True, products: bool = True) -> None:
+    def __init__(
+        self, system: DynamicalSystem, volumes: bool = True, products: bool = True
+    ) -> None:
         self._system = system
         self._volumes = volumes
         self._products = products
@@ -112,7 +113,7 @@ class Inspector:
         self._check_basis(result.basis)
         if isinstance(self._system, Certifiable):
             state, basis = start
-            complete = num_blocks(self._system) * basis.shape[2] == self._system.tangent_size
+            complete = self._system.num_blocks * basis.shape[2] == self._system.tangent_size
             complete = complete and self._volumes
             self._deferred.append(_Block(self._blocks, state, drive, complete, None, *result[1:]))
             if self._products and self._blocks == 1 and basis.shape[2] > 1:
@@ -123,7 +124,7 @@ class Inspector:
         self._give_basis()
         rest = self._deferred
         # What may hold something of each sequence, as a user's dynamics may, takes no other batch.
-        most = DERIVATIVES if runs_in_threads(self._system) else 0
+        most = DERIVATIVES if self._system.runs_in_threads else 0
         while rest:
             sizes = accumulate(block.drive.shape[1] for block in rest)
             count = max(1, sum(size <= most for size in sizes))
@@ -156,7 +157,7 @@ class Inspector:
         Bases kept as reflectors are complete, so that a few orthonormal rows times them are
         orthonormal, too.
         """
-        count, dtype = num_blocks(self._system), self._system.dtype
+        count, dtype = self._system.num_blocks, self._system.dtype
         size = basis.shape[1] // count
         if isinstance(basis, Reflectors):
             cpu = torch.device("cpu")
@@ -183,14 +184,14 @@ class Inspector:
         drive = torch.cat([block.drive[0] for block in blocks])
         vector = torch.cat([self._direction(block) for block in blocks])
         expected = system.derivative(drive, state, vector[..., 0])
-        new, moved = advance(system, drive, state, vector)
+        new, moved = system.step_with_basis(drive, state, vector)
         self._compare(moved, expected)
         for got, alone in zip(new, system.step(drive, state)[0], strict=True):
             self._compare(got, alone)
         by_block = expected.split([block.drive.shape[1] for block in blocks])
         for block, own in zip(blocks, by_block, strict=True):
             if block.basis is not None:
-                moved = advance(system, block.drive[0], block.state, block.basis)[1]
+                moved = system.step_with_basis(block.drive[0], block.state, block.basis)[1]
                 self._compare(moved @ self._weights(block.basis), own)
 
     def _direction(self, block: _Block) -> Tensor:

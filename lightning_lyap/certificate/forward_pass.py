@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap.certificate.result import Check, worst
-from lightning_lyap.dynamics import AutodiffDynamics, Dynamics, UncoupledLayers
-from lightning_lyap.dynamics.base import State
+from lightning_lyap.dynamics import AutodiffDynamics, UncoupledLayers
+from lightning_lyap.dynamics.base import DynamicalSystem, State
 from lightning_lyap.dynamics.evaluation_mode import in_evaluation_mode
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 def forward_check(
-    module: Any, system: Dynamics, inputs: Tensor, initial_state: Any
+    module: Any, system: DynamicalSystem, inputs: Tensor, initial_state: Any
 ) -> Check | None:
     """Compare the first states with those of a torch module's or cell's own forward pass.
 
@@ -70,7 +70,7 @@ def forward_check(
     return Check(residual, grown if tolerance < grown < math.inf else tolerance)
 
 
-def difference_check(system: Dynamics, inputs: Tensor, initial_state: Any) -> Check | None:
+def difference_check(system: DynamicalSystem, inputs: Tensor, initial_state: Any) -> Check | None:
     """Compare the tangent map of a step function with a difference of its states.
 
     Finds derivatives that `torch.func` does not see: of values that a step reads out
@@ -140,7 +140,7 @@ def _repeated_step(system: AutodiffDynamics, inputs: Tensor, state: State) -> Ch
     return Check(residual, FORWARD_EPS * torch.finfo(system.dtype).eps)
 
 
-def _last_state(system: Dynamics, drive: Tensor, state: State) -> tuple[Tensor, ...]:
+def _last_state(system: DynamicalSystem, drive: Tensor, state: State) -> tuple[Tensor, ...]:
     """Return the system's state after the steps ``[t, B, ...]``, in the form of the module's."""
     for step in drive:
         state = system.step(step, state)[0]

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.certificate.result import IDENTITIES, Certificate, Check, worst
-from lightning_lyap.dynamics.base import num_blocks
 from lightning_lyap.estimator.batching import Group
 from lightning_lyap.estimator.result import SpectrumEstimate, SpectrumSums, TimeChunks
 from lightning_lyap.estimator.trajectories import Trajectories
@@ -94,7 +93,7 @@ def assemble(
         steps=torch.cat([part.steps for part in parts]),
         order=order,
         sums=sums,
-        layer=order // parts[0].shape[2] if num_blocks(system) > 1 else None,
+        layer=order // parts[0].shape[2] if system.num_blocks > 1 else None,
         final_state=system.export_state(
             tuple(torch.cat(tensors) for tensors in zip(*[p.state for p in parts], strict=True))
         ),

@@ -16,8 +16,7 @@ from lightning_lyap._device import (
     usable_threads,
 )
 from lightning_lyap.certificate.along_the_run import Inspector
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import runs_in_threads
+from lightning_lyap.dynamics.base import DynamicalSystem
 from lightning_lyap.estimator.trajectories import Trajectories
 
 # Sequences of the first group; every further group is as large as all before it.
@@ -82,7 +81,7 @@ def split_evenly(rows: slice, count: int) -> list[slice]:
     ]
 
 
-def num_shares(system: Dynamics, basis: Tensor) -> int:
+def num_shares(system: DynamicalSystem, basis: Tensor) -> int:
     """Return the number of shares that a group is best split into.
 
     Args:
@@ -92,7 +91,7 @@ def num_shares(system: Dynamics, basis: Tensor) -> int:
     Returns:
         At least 1: several of large bases on the CPU, one for each thread that torch may use.
     """
-    alone = basis.device.type != "cpu" or not runs_in_threads(system) or not _is_large(basis.shape)
+    alone = basis.device.type != "cpu" or not system.runs_in_threads or not _is_large(basis.shape)
     return 1 if alone else min(usable_threads(), basis.shape[0])
 
 
@@ -101,7 +100,7 @@ def _is_large(shape: torch.Size) -> bool:
     return shape[1] * shape[2] >= THREADED_ENTRIES
 
 
-def on_one_thread(system: Dynamics) -> AbstractContextManager[None]:
+def on_one_thread(system: DynamicalSystem) -> AbstractContextManager[None]:
     """Keep work on one thread, where that is for this package to say: torch's modules on the CPU.
 
     What is done once, or is small, gains little from torch's own threads; beside busy neighbors,
@@ -113,7 +112,7 @@ def on_one_thread(system: Dynamics) -> AbstractContextManager[None]:
     Returns:
         A context; for other systems it changes nothing.
     """
-    known = system.device.type == "cpu" and runs_in_threads(system)
+    known = system.device.type == "cpu" and system.runs_in_threads
     return single_threaded() if known else nullcontext()
 
 
@@ -159,7 +158,7 @@ class Group:
             share.inspector.check_deferred()
 
 
-def sequences_that_fit(system: Dynamics, num_vectors: int) -> int | None:
+def sequences_that_fit(system: DynamicalSystem, num_vectors: int) -> int | None:
     """Estimate how many sequences fit into half of the free memory.
 
     Args:
@@ -175,7 +174,7 @@ def sequences_that_fit(system: Dynamics, num_vectors: int) -> int | None:
     return max(1, int(MEMORY_FRACTION * free / bytes_per_sequence(system, num_vectors)))
 
 
-def bytes_per_sequence(system: Dynamics, num_vectors: int) -> int:
+def bytes_per_sequence(system: DynamicalSystem, num_vectors: int) -> int:
     """Estimate the peak of a run.
 
     Args:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap._checks import check_count, check_readable
-from lightning_lyap.dynamics.base import Dynamics
+from lightning_lyap.dynamics.base import DynamicalSystem
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -33,7 +33,7 @@ def check_weights(dynamics: Any) -> None:
 
 
 def check_inputs(
-    system: Dynamics,
+    system: DynamicalSystem,
     dynamics: Any,
     inputs: Any,
     lengths: Any,

@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 
-from lightning_lyap._checks import check_count, check_settings
-from lightning_lyap.dynamics import LayerChoice, StateChoice, check_layers, check_state
+from lightning_lyap._checks import check_choice, check_count, check_settings
+from lightning_lyap.dynamics import LayerChoice, StateChoice
+from lightning_lyap.dynamics.layer_union import LAYERS
+from lightning_lyap.dynamics.torch_modules import STATES
 from lightning_lyap.estimator.schedule import Interval
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -63,8 +65,8 @@ class MeasurementSettings:
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)  # NumPy's integers go into no file
-        check_state(self.state)
-        check_layers(self.layers)
+        check_choice("state", self.state, STATES)
+        check_choice("layers", self.layers, LAYERS)
 
     @property
     def window(self) -> int:

@@ -18,7 +18,7 @@ from lightning_lyap._device import full_precision
 from lightning_lyap.certificate.forward_pass import FORWARD_STEPS, difference_check, forward_check
 from lightning_lyap.certificate.result import Certificate
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
-from lightning_lyap.dynamics.base import num_blocks
+from lightning_lyap.dynamics.base import DynamicalSystem
 from lightning_lyap.dynamics.conversion import as_dynamics
 from lightning_lyap.estimator.averaging import assemble
 from lightning_lyap.estimator.batching import (
@@ -203,13 +203,17 @@ def lyapunov_spectrum(
 
 
 def _starting_basis(
-    system: Dynamics, batch_size: int, num_exponents: int | None, given: Tensor | None, seed: int
+    system: DynamicalSystem,
+    batch_size: int,
+    num_exponents: int | None,
+    given: Tensor | None,
+    seed: int,
 ) -> Tensor:
     """Return the given basis, the identity, or a random one, for each block of the tangent space.
 
     ``[B, N, k]``; k is K or the size of a block, if that is smaller.
     """
-    blocks, dtype, device = num_blocks(system), system.dtype, system.device
+    blocks, dtype, device = system.num_blocks, system.dtype, system.device
     size = system.tangent_size // blocks
     if num_exponents is not None and num_exponents > system.tangent_size:
         raise ValueError(

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from lightning_lyap._device import OnStep, upload
 from lightning_lyap.certificate.along_the_run import Inspector
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State, advance, num_blocks, takes_reflectors
+from lightning_lyap.dynamics.base import DynamicalSystem, State
 from lightning_lyap.estimator.result import TimeChunks
 from lightning_lyap.estimator.schedule import Interval, schedule_for
 from lightning_lyap.qr.error_bounds import Factorization
@@ -77,7 +76,7 @@ class Trajectories:
     chunks: TimeChunks | None = None
 
     def __init__(
-        self, system: Dynamics, start: Start, warmup_steps: int, every: Interval, keep: bool
+        self, system: DynamicalSystem, start: Start, warmup_steps: int, every: Interval, keep: bool
     ) -> None:
         self._drive, self.state, basis, self._ends = start
         self._basis: Basis = basis
@@ -87,7 +86,7 @@ class Trajectories:
         self._warmup_steps = warmup_steps
         self._keep = keep
         self._done = 0
-        shape = (basis.shape[0], basis.shape[2] * num_blocks(system))
+        shape = (basis.shape[0], basis.shape[2] * system.num_blocks)
         self.schedule = schedule_for(every, shape[1], system.tangent_size, system.dtype)
         self.sums = torch.zeros(shape, dtype=torch.float64, device=basis.device)
         self.rounding = torch.zeros_like(self.sums)
@@ -98,8 +97,8 @@ class Trajectories:
         self.redone = 0
         self.inspector = Inspector(system)
         self._cascade = Cascade() if cascade_is_faster_on(basis.device) else None
-        compact = better_as_reflectors(basis, num_blocks(system))
-        self._compact = compact and takes_reflectors(system)
+        compact = better_as_reflectors(basis, system.num_blocks)
+        self._compact = compact and system.takes_reflectors
         # Rows of the sequences that were running last, and their number.
         self._rows, self._num_rows = upload(torch.arange(0, device="cpu"), basis.device), 0
 
@@ -171,10 +170,10 @@ class Trajectories:
         """
         basis = self.basis if moved is None else self.basis[moved]
         if self._compact and moved is None:
-            return factorize_blocks(num_blocks(self.system), basis, reflector_qr)
+            return factorize_blocks(self.system.num_blocks, basis, reflector_qr)
         if self._cascade is None:
-            return factorize_blocks(num_blocks(self.system), basis, orthonormalize)
-        result = factorize_blocks(num_blocks(self.system), basis, self._cascade)
+            return factorize_blocks(self.system.num_blocks, basis, orthonormalize)
+        result = factorize_blocks(self.system.num_blocks, basis, self._cascade)
         return result if not self.schedule.reads_results or self._cascade.holds() else None
 
     def _running(self, t: int) -> Tensor | None:
@@ -194,10 +193,10 @@ class Trajectories:
     def _advance(self, drive: Tensor, running: Tensor | None) -> None:
         """Advance the running sequences (None: all) by one step; ``drive`` is ``[B, ...]``."""
         if running is None:
-            self.state, self._basis = advance(self.system, drive, self.state, self._basis)
+            self.state, self._basis = self.system.step_with_basis(drive, self.state, self._basis)
             return
         basis, part = self.basis, tuple(tensor[running] for tensor in self.state)
-        part, moved = advance(self.system, drive[running], part, basis[running])
+        part, moved = self.system.step_with_basis(drive[running], part, basis[running])
         self.state = _replaced(self.state, running, part)
         self._basis = basis.index_copy(0, running, moved)
 

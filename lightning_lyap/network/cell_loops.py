@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap.dynamics.state_trees import flatten_state
+from lightning_lyap.dynamics.state_trees import StateForm
 from lightning_lyap.network.sequences import Recording, StateRow
 
 
@@ -114,7 +114,7 @@ class LoopRecording(Recording):
 def _batched_copy(state: Any, unbatched: bool) -> list[Tensor] | None:
     """Copy the tensors of a state, ``[B, ...]``, or return None if it is no state."""
     try:
-        tensors = flatten_state(state)
+        tensors = StateForm.of(state).tensors(state) or ()
     except TypeError:
         return None
     return [(t.unsqueeze(0) if unbatched else t).detach().clone() for t in tensors]

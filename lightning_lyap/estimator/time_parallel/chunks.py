@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from lightning_lyap._device import OnStep, upload
 from lightning_lyap.certificate.along_the_run import Inspector
-from lightning_lyap.dynamics.base import State, num_blocks
+from lightning_lyap.dynamics.base import State
 from lightning_lyap.estimator.result import TimeChunks
 from lightning_lyap.estimator.time_parallel.cuts import BasesAlongStates, ChunkTable
 from lightning_lyap.estimator.trajectories import Start, Trajectories
@@ -97,7 +97,7 @@ class Chunks:
             bases that are lost (NaN) are as one, and far from all others.
         """
         rows, before = (self._up(one) for one in self._pairs())
-        blocks = (num_blocks(self._like.system), -1)
+        blocks = (self._like.system.num_blocks, -1)
         start, end = self._starts[rows], self._ends[before]
         lost = start.isnan().flatten(1).any(1) & end.isnan().flatten(1).any(1)
         same = lost | (start == end).flatten(1).all(1)  # as after a restart, whatever is rounded
@@ -144,7 +144,7 @@ class Chunks:
             at, to = self._up(own.nonzero()[:, 0]), self._up(rows[own])
             start = self._starts[to].unflatten(1, (moves.shape[1], -1))
             end = (moves[at] @ start).flatten(1, 2)
-            end = dense(factorize_blocks(num_blocks(self._like.system), end, orthonormalize).basis)
+            end = dense(factorize_blocks(self._like.system.num_blocks, end, orthonormalize).basis)
             known = end.isfinite().all(1, keepdim=True).all(2, keepdim=True)
             self._starts[to + 1] = torch.where(known, end, self._starts[to + 1])
 
@@ -154,7 +154,7 @@ class Chunks:
         ``[r, M, N / M, N / M]``, for each of the M blocks of the tangent space.
         """
         drive, states = self._laid_out(rows)
-        system, blocks = self._like.system, num_blocks(self._like.system)
+        system, blocks = self._like.system, self._like.system.num_blocks
         size = system.tangent_size // blocks
         unit = torch.eye(size, dtype=self._starts.dtype, device=drive.device)
         product = unit.repeat(blocks, 1).expand(len(rows), -1, -1)

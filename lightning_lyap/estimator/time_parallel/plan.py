@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from lightning_lyap._device import free_bytes
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import num_blocks
+from lightning_lyap.dynamics.base import DynamicalSystem
 from lightning_lyap.estimator.batching import MEMORY_FRACTION, bytes_per_sequence
 from lightning_lyap.estimator.schedule import TOLERANCES
 from lightning_lyap.estimator.trajectories import Start
@@ -65,7 +64,7 @@ class ChunkPlan:
 
 
 def plan_chunks(
-    system: Dynamics, start: Start, warmup_steps: int, every: int, count: int
+    system: DynamicalSystem, start: Start, warmup_steps: int, every: int, count: int
 ) -> tuple[int | None, ChunkPlan]:
     """Choose how to run in chunks, and how many sequences at the same time, by cost and memory.
 
@@ -82,10 +81,10 @@ def plan_chunks(
     drive, state, basis, ends = start
     num_steps = int(ends.max()) - warmup_steps
     batch_size, size, vectors = basis.shape
-    width = size // num_blocks(system)
+    width = size // system.num_blocks
     products = batch_size * size * width**2 <= MOST_WORK.get(basis.device.type, 0)
     moved, driving = sum(tensor[0].numel() for tensor in state), drive[:1, :1].numel()
-    stretches = -(-num_steps // every) * vectors * num_blocks(system) * torch.float64.itemsize
+    stretches = -(-num_steps // every) * vectors * system.num_blocks * torch.float64.itemsize
     kept = num_steps * (STATES * moved + DRIVES * driving) * system.dtype.itemsize
     columns = width if products else vectors
     most, count = chunks_that_fit(system, columns, kept + STRETCHES * stretches, count)
@@ -97,7 +96,7 @@ def plan_chunks(
 
 
 def chunks_that_fit(
-    system: Dynamics, num_vectors: int, over_time: int, count: int
+    system: DynamicalSystem, num_vectors: int, over_time: int, count: int
 ) -> tuple[int | None, int]:
     """Estimate how many sequences, cut into chunks that run side by side, fit into the memory.
 

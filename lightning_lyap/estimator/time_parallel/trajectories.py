@@ -23,8 +23,7 @@ from functools import partial
 import torch
 
 from lightning_lyap._device import OnStep
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State
+from lightning_lyap.dynamics.base import DynamicalSystem, State
 from lightning_lyap.estimator.result import TimeChunks
 from lightning_lyap.estimator.schedule import Interval
 from lightning_lyap.estimator.time_parallel.chunks import Chunks, run_rounds
@@ -34,7 +33,7 @@ from lightning_lyap.estimator.trajectories import Start, Trajectories
 
 
 def in_chunks(
-    system: Dynamics, start: Start, warmup_steps: int, every: Interval, count: int
+    system: DynamicalSystem, start: Start, warmup_steps: int, every: Interval, count: int
 ) -> tuple[int | None, Callable[..., Trajectories]]:
     """Plan a run in chunks.
 
@@ -67,7 +66,7 @@ class ChunkedTrajectories(Trajectories):
 
     def __init__(
         self,
-        system: Dynamics,
+        system: DynamicalSystem,
         start: Start,
         warmup_steps: int,
         every: Interval,
