@@ -9,11 +9,11 @@ their loss here. A command that was stopped goes on where it was; networks come 
 from collections.abc import Sequence
 from typing import Any
 
+from numpy.typing import ArrayLike
 from omegaconf import DictConfig
-from torch import Tensor
 
-from lightning_lyap.statistics.correlation import associate, spearman
 from lightning_lyap.sweeps.comparison import MIN_RUNS, Comparison, compare_runs
+from lightning_lyap.sweeps.correlation import associate, spearman
 from lightning_lyap.sweeps.plots import draw_spectra, draw_statistic
 from lightning_lyap.sweeps.report import format_association
 from paper.claims import positive
@@ -139,7 +139,7 @@ def findings(task: str, comparison: Comparison) -> list[Finding]:
     ]
 
 
-def stronger_by(x: Tensor, y: Tensor, loss: Tensor) -> Tensor:
+def stronger_by(x: ArrayLike, y: ArrayLike, loss: ArrayLike) -> Any:
     """Compute by how much more x goes with the loss than y, whatever the signs.
 
     Args:
@@ -150,7 +150,7 @@ def stronger_by(x: Tensor, y: Tensor, loss: Tensor) -> Tensor:
     Returns:
         Difference of the absolute rank correlations, ``[...]``.
     """
-    return spearman(x, loss).abs() - spearman(y, loss).abs()
+    return abs(spearman(x, loss)) - abs(spearman(y, loss))
 
 
 def draw(comparisons: dict[str, Comparison]) -> Any:

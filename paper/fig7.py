@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lightning_lyap.statistics.correlation import associate
 from lightning_lyap.sweeps.comparison import Comparison, Row
+from lightning_lyap.sweeps.correlation import associate
 from lightning_lyap.sweeps.plots import draw_statistic
 from lightning_lyap.sweeps.report import format_association
 from paper.claims import positive

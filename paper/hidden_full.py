@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lightning_lyap.statistics.correlation import associate, spearman
 from lightning_lyap.sweeps.comparison import MIN_RUNS, Comparison, compare_runs
+from lightning_lyap.sweeps.correlation import associate, spearman
 from lightning_lyap.sweeps.plots import draw_statistic
 from lightning_lyap.sweeps.report import format_association
 from paper.claims import positive

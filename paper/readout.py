@@ -15,8 +15,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from lightning_lyap.plotting.canvas import finish
-from lightning_lyap.statistics.correlation import Association
 from lightning_lyap.sweeps.comparison import MIN_RUNS, Comparison, Row, compare_runs
+from lightning_lyap.sweeps.correlation import Association
 from lightning_lyap.sweeps.report import format_association
 from paper.claims import Verdict, negative, positive
 from paper.command import Figure, Finding, Result, main

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_lyap.estimator.result import MeanSpectrum
-from lightning_lyap.statistics.correlation import (
-    Association,
-    associate,
-    partial_spearman,
-    pearson,
-    spearman,
-)
 from lightning_lyap.sweeps.comparable_runs import (
     choose_early_epoch,
     measured_at,
     of_one_kind,
     why_unusable,
+)
+from lightning_lyap.sweeps.correlation import (
+    Association,
+    associate,
+    partial_spearman,
+    pearson,
+    spearman,
 )
 from lightning_lyap.sweeps.runs import Run
 

@@ -17,8 +17,8 @@ from lightning_lyap.plotting.canvas import (
     finish,
     index_ticks,
 )
-from lightning_lyap.statistics.correlation import Association
 from lightning_lyap.sweeps.comparison import Comparison, Subject
+from lightning_lyap.sweeps.correlation import Association
 from lightning_lyap.sweeps.report import format_association, when_measured
 
 LOSS_LABEL = "lowest validation loss"

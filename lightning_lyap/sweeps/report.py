@@ -1,7 +1,7 @@
 """The comparison of a sweep in words: a table of correlations, and what to mind about it."""
 
-from lightning_lyap.statistics.correlation import Association
 from lightning_lyap.sweeps.comparison import Comparison, Row
+from lightning_lyap.sweeps.correlation import Association
 
 FEW_RUNS = 10
 HEADER = ("", "n", "Spearman", "Pearson", "Spearman given early loss")

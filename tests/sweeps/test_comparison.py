@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lightning_lyap import SpectrumHistory
-from lightning_lyap.statistics.correlation import associate, partial_spearman
 from lightning_lyap.sweeps.comparison import Comparison, compare_runs
+from lightning_lyap.sweeps.correlation import associate, partial_spearman
 from lightning_lyap.sweeps.report import format_comparison
 from lightning_lyap.sweeps.runs import find_spectra, load_runs
 from tests.sweep_runs import leave_run, leave_sweep
