@@ -70,7 +70,7 @@ def table(comparison: Comparison, records: Sequence[Record]) -> list[dict[str, A
     """
     by_name = {record.name: record for record in records}
     rows = []
-    for subject in comparison.subjects:
+    for subject in comparison.runs:
         record = by_name[subject.name]
         row: dict[str, Any] = {"network": subject.name, "task": record.task}
         row |= {name: record.facts.get(name, "") for name in ("init_p", "dropout", "lr")}
@@ -108,8 +108,8 @@ def findings(task: str, comparison: Comparison) -> list[Finding]:
     Returns:
         Findings.
     """
-    values = [subject.statistics() for subject in comparison.subjects]
-    loss = [subject.best_loss for subject in comparison.subjects]
+    values = [subject.statistics() for subject in comparison.runs]
+    loss = [subject.best_loss for subject in comparison.runs]
     top, mean = ([row[name] for row in values] for name in ("max", "mean"))
     count = len(loss)
     # Signs such that the claim is a positive coefficient.
@@ -167,7 +167,7 @@ def draw(comparisons: dict[str, Comparison]) -> Any:
     letter(list(grid.flat))
     for (left, right), (task, comparison) in zip(grid, comparisons.items(), strict=True):
         draw_spectra(left, comparison, "validation loss")
-        left.set_title(f"{TASK_NAMES[task]}, {len(comparison.subjects)} networks", fontsize="small")
+        left.set_title(f"{TASK_NAMES[task]}, {len(comparison.runs)} networks", fontsize="small")
         draw_statistic(right, comparison, SHOWN[task])
         caption = right.get_title()
         right.set_title(f"Spearman {caption}", fontsize="small")

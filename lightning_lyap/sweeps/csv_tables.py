@@ -60,16 +60,7 @@ def read_table(path: Path, required: Iterable[str] = ()) -> list[dict[str, str]]
 
 
 def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str]) -> None:
-    """Check the header of a CSV file.
-
-    Args:
-        path: The file.
-        columns: Names in the header.
-        required: Columns it must have.
-
-    Raises:
-        ValueError: If it lacks one, or has one twice.
-    """
+    """Refuse the header of a CSV file that lacks a column or has one twice."""
     if any(name not in columns for name in required):
         raise ValueError(
             f"Expected {path} to be a CSV file with the columns {', '.join(required)}, but "

@@ -71,16 +71,7 @@ def read_given_losses(path: Path) -> dict[str, Losses]:
 
 
 def _from_table(path: Path, tag: str, completed: int) -> Losses:
-    """Read the loss from a CSV file.
-
-    Args:
-        path: The file.
-        tag: Name of the loss, a column.
-        completed: What to add to its epochs for those completed.
-
-    Returns:
-        Losses by epochs completed; none if there is no such file or column.
-    """
+    """Read the loss from a CSV file; ``completed`` makes its epochs those completed."""
     if not path.is_file():
         return {}
     rows = read_table(path, ("epoch",))
@@ -89,19 +80,7 @@ def _from_table(path: Path, tag: str, completed: int) -> Losses:
 
 
 def _numbers(path: Path, epoch: str, loss: str) -> tuple[float, float]:
-    """Read a line of numbers.
-
-    Args:
-        path: Where it comes from.
-        epoch: Text.
-        loss: Text.
-
-    Returns:
-        Two numbers.
-
-    Raises:
-        ValueError: If one is none, or the epoch not finite.
-    """
+    """Return the numbers of a line of a CSV file; refuse what is none, and infinite epochs."""
     try:
         numbers = float(epoch), float(loss)
     except ValueError:
@@ -115,16 +94,8 @@ def _numbers(path: Path, epoch: str, loss: str) -> tuple[float, float]:
 
 
 def _from_events(folder: Path, tag: str) -> Losses:
-    """Read the loss from TensorBoard's event files.
-
-    Args:
-        folder: Where they are.
-        tag: Name of the loss.
-
-    Returns:
-        Losses by epochs completed; none without TensorBoard, or if Lightning's tag ``epoch`` does
-        not tell the epochs.
-    """
+    """Read the loss from TensorBoard's event files; none without their tag ``epoch``."""
+    # In the order they were written in: a run that goes on repeats epochs of the file before.
     files = sorted(folder.glob(EVENT_FILES), key=lambda file: (file.stat().st_mtime, file.name))
     if not files or find_spec("tensorboard") is None:
         return {}
