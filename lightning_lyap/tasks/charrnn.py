@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_lyap._checks import check_count, check_range
-from lightning_lyap.tasks.predictor import Predictor
+from lightning_lyap.tasks.predictor import Predictor, build_recurrent
 
 
 class CharRNN(Predictor):
@@ -52,10 +52,14 @@ class CharRNN(Predictor):
     ) -> None:
         super().__init__()
         check_count("vocab_size", vocab_size, 2)
+        check_range("dropout", dropout, 0, 1)
+        check_range("lr", lr, 0, open_low=True)
         check_range("lr_decay", lr_decay, 0, open_low=True)
         check_count("constant_epochs", constant_epochs, 0)
         self.save_hyperparameters()
-        self._build(vocab_size, cell, hidden_size, num_layers, bias, init_p)
+        self.rnn = build_recurrent(cell, vocab_size, hidden_size, num_layers, bias, init_p)
+        self.dropout = nn.Dropout(dropout)
+        self.read_out = nn.Linear(hidden_size, vocab_size)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Predict the character after each one.
@@ -72,7 +76,7 @@ class CharRNN(Predictor):
 
     def configure_optimizers(self) -> Any:
         """Return Adam with its rate constant at first, then falling by a factor every epoch."""
-        optimizer = super().configure_optimizers()
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])
         constant, decay = self.hparams["constant_epochs"], self.hparams["lr_decay"]
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda epoch: decay ** max(0, epoch + 1 - constant)

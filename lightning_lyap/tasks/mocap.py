@@ -1,10 +1,11 @@
 """Mocap: predict the next frame of a motion."""
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_lyap._checks import check_count
-from lightning_lyap.tasks.predictor import Predictor
+from lightning_lyap._checks import check_count, check_range
+from lightning_lyap.tasks.predictor import Predictor, build_recurrent
 
 
 class MocapRNN(Predictor):
@@ -44,8 +45,12 @@ class MocapRNN(Predictor):
     ) -> None:
         super().__init__()
         check_count("num_features", num_features, 1)
+        check_range("dropout", dropout, 0, 1)
+        check_range("lr", lr, 0, open_low=True)
         self.save_hyperparameters()
-        self._build(num_features, cell, hidden_size, num_layers, bias, init_p)
+        self.rnn = build_recurrent(cell, num_features, hidden_size, num_layers, bias, init_p)
+        self.dropout = nn.Dropout(dropout)
+        self.read_out = nn.Linear(hidden_size, num_features)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Predict the frame after the last.
@@ -58,6 +63,10 @@ class MocapRNN(Predictor):
         """
         hidden, _ = self.rnn(frames)
         return self.read_out(self.dropout(hidden[:, -1]))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adam."""
+        return torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Return the mean squared error of the predicted frame.

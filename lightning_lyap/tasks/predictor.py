@@ -1,9 +1,7 @@
 """What both tasks share: which cell, how large, how initialized, and what is logged."""
 
 from abc import abstractmethod
-from typing import Any
 
-import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
@@ -72,17 +70,6 @@ class Predictor(LightningModule):
 
     metric_names: tuple[str, ...] = ("train/loss", "val/loss")
 
-    def _build(
-        self, size: int, cell: str, hidden_size: int, num_layers: int, bias: bool, init_p: float
-    ) -> None:
-        """Build the recurrent module, the dropout of its output and the linear read-out."""
-        dropout, lr = self.hparams["dropout"], self.hparams["lr"]
-        check_range("dropout", dropout, 0, 1)
-        check_range("lr", lr, 0, open_low=True)
-        self.rnn = build_recurrent(cell, size, hidden_size, num_layers, bias, init_p)
-        self.dropout = nn.Dropout(dropout)
-        self.read_out = nn.Linear(hidden_size, size)
-
     @abstractmethod
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Return the loss of a batch.
@@ -93,10 +80,6 @@ class Predictor(LightningModule):
         Returns:
             A scalar.
         """
-
-    def configure_optimizers(self) -> Any:
-        """Return Adam."""
-        return torch.optim.Adam(self.parameters(), lr=self.hparams["lr"])
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
