@@ -154,7 +154,7 @@ def given() -> set[str]:
 
 
 def report(cfg: DictConfig, result: dict[str, Any]) -> str:
-    """Say what came out and where it is.
+    """Return what came out and where it is, as text.
 
     Args:
         cfg: The configuration.
@@ -192,7 +192,7 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
 
 
 def is_swept() -> bool:
-    """Tell whether this is one of the runs of a sweep."""
+    """Return whether this is one of the runs of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 

@@ -50,7 +50,7 @@ def _exponent(estimate: SpectrumEstimate, index: int) -> str:
 
 
 def _certificate(estimate: SpectrumEstimate) -> str:
-    """Say in a line whether the identities hold."""
+    """Return the line that says whether the identities hold."""
     certificate = estimate.certificate
     if not certificate.passed:
         return f"certificate: FAILED, {'; '.join(certificate.failures)}"

@@ -37,7 +37,7 @@ def read_losses(folder: Path, tag: str) -> Losses:
         tag: Name of the loss.
 
     Returns:
-        Losses by epochs completed; none if nothing in the folder tells them.
+        Losses by epochs completed; none if no file in the folder has them.
 
     Raises:
         ValueError: If a file can't be read.

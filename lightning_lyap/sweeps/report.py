@@ -1,4 +1,4 @@
-"""The comparison of a sweep in words: a table of correlations, and what to mind about it."""
+"""The comparison of a sweep in words: a table of correlations, and what limits it."""
 
 from collections.abc import Sequence
 
@@ -95,7 +95,7 @@ def when_measured(comparison: Comparison) -> str:
 
 
 def _headline(comparison: Comparison) -> str:
-    """Say how many runs take part and what was measured."""
+    """Return how many runs take part and what was measured."""
     spectrum, settings = comparison.runs[0].spectrum, comparison.settings
     facts = [f"{spectrum.num_exponents} of {spectrum.tangent_size} exponents"]
     facts += [f"{name}={settings[name]}" for name in ("module", "state") if name in settings]

@@ -18,7 +18,7 @@ class Run:
     """What a run left.
 
     Attributes:
-        name: What tells its folder from those of the other runs.
+        name: What its folder has not in common with those of the other runs.
         folder: Its log folder.
         history: Its spectra.
         losses: Its validation losses by epochs completed.

@@ -14,8 +14,8 @@ class ExactResume(Callback):
     (``ModelCheckpoint(save_on_train_epoch_end=True)``), they do not. With several processes it does
     nothing: a checkpoint holds the generators of the first one alone.
 
-    Other data than the run began with is refused, where the DataModule tells its source: a stand-in
-    may have taken the place of real data meanwhile, or the other way round.
+    Other data than the run began with is refused, if the DataModule has a ``resolved_source``: a
+    stand-in may have taken the place of real data meanwhile, or the other way round.
     """
 
     def __init__(self) -> None:
