@@ -57,6 +57,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     losses, objective = LossRecorder(), Objective(cfg.objective, cfg.lyapunov.name, is_swept())
     recorders = [spectra, losses, objective]
     callbacks = [*(instantiate(node) for node in cfg.callbacks.values()), *recorders]
+    # Before the Trainer would: the size of the network is that of the data.
     datamodule: Any = instantiate(cfg.datamodule)
     datamodule.prepare_data()
     datamodule.setup("fit")

@@ -181,7 +181,7 @@ class MocapDataModule(TensorDataModule):
         return torch.stack(spread(rounds, num_sequences))
 
     def _windows(self, parts: list[Tensor]) -> TensorDataset:
-        """Cut parts ``[F, D]`` into windows ``[N, window, D]`` and what follows them, ``[N, D]``."""
+        """Cut parts ``[F, D]`` into windows ``[N, window, D]`` and what follows, ``[N, D]``."""
         pieces = windows(parts, self._window + 1)
         if len(pieces) == 0:
             raise ValueError(

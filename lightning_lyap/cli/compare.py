@@ -64,22 +64,14 @@ def run(arguments: Namespace) -> None:
     print(format_comparison(comparison))
     folder = arguments.output or Path(commonpath(files)) / "comparison"
     print()
-    for path in write_comparison(comparison, folder):
+    for path in _write(comparison, folder):
         print(path)
     if not plotting_available():
         print('No figures: they need matplotlib, `pip install "lightning-lyap[plots]"`.')
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write the numbers of all runs, and the figures where matplotlib is installed.
-
-    Args:
-        comparison: The comparison.
-        folder: Made if it is not there.
-
-    Returns:
-        The files.
-    """
+def _write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write the numbers of all runs, and with matplotlib the figures; return the files."""
     rows = [
         {"run": s.name, "epoch": s.epoch, "best_loss": s.best_loss, "early_loss": s.early_loss}
         | s.statistics()

@@ -79,7 +79,7 @@ def run(arguments: Namespace) -> None:
     check_count("show", arguments.show, 0)
     given = {each.name: getattr(arguments, each.name) for each in fields(MeasurementSettings)}
     given["state"] = arguments.state or MeasurementSettings.state
-    # Checked before the checkpoint is read, which may take long.
+    # Built first: wrong settings are refused before the checkpoint is read.
     settings = MeasurementSettings(**given)
     checkpoint = read_checkpoint(arguments.checkpoint)
     task = task_of(checkpoint) if arguments.class_path is None else None
@@ -140,7 +140,7 @@ def _inputs(
 
 
 def _write(folder: Path, history: SpectrumHistory, estimate: SpectrumEstimate) -> list[Path]:
-    """Write a spectrum, the one in the history, and its figures; return the files."""
+    """Write the history of one spectrum, and its figures; return the files."""
     files = [history.save(folder / "spectra.npz")]
     if plotting_available():
         figures = {

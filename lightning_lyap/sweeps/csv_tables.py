@@ -40,6 +40,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]
     if not path.is_file():
         raise FileNotFoundError(f"Expected {path} to be a CSV file, but it is no file.")
     try:
+        # Spreadsheets begin a file with a mark, which is no part of the first column's name.
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             columns = list(reader.fieldnames or ())
@@ -55,7 +56,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]
             f"got {', '.join(columns) or 'an empty file'}. Write them in its first line."
         )
     for line, row in enumerate(rows, start=2):
-        if None in row:
+        if None in row:  # where csv puts values beyond the last column
             raise ValueError(
                 f"Expected {len(columns)} values in each line of {path}, but got more in line "
                 f"{line}. Write it again, or leave it out."

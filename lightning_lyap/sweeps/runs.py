@@ -51,6 +51,7 @@ def find_spectra(
     found: dict[Path, dict[str, Path]] = {}
     for folder in _folders(places):
         for file in folder.rglob(SPECTRA_FILE):
+            # LOG_DIR/CALLBACK/spectra.npz, or with several modules LOG_DIR/CALLBACK/MODULE/...
             *_, above, parent = file.parent.parts
             if parent == callback:
                 found.setdefault(file.parent.parent, {})[""] = file
@@ -62,9 +63,7 @@ def find_spectra(
             "none. Train with LyapunovSpectrumCallback(save=True) and a logger, and name folders "
             "above what it wrote; a callback with a name of its own takes `--name`."
         )
-    chosen = {
-        folder: _choose(found[folder], module) for folder in sorted(found, key=_natural_order)
-    }
+    chosen = {each: _choose(found[each], module) for each in sorted(found, key=_natural_order)}
     return {folder: file for folder, file in chosen.items() if file is not None}
 
 

@@ -164,6 +164,7 @@ class Objective(Callback):
         """Return the names of the best values: of the loss, and of what checkpoints go by."""
         chosen: Any = trainer.checkpoint_callbacks
         monitors = {one.monitor for one in chosen if one.monitor}
+        # As long as nothing was logged a loss may come.
         lossless = bool(self.metrics) and LOSS not in self.metrics
         return {f"{name}_best" for name in (monitors if lossless else {*monitors, LOSS})}
 
