@@ -44,9 +44,11 @@ def read_losses(folder: Path, tag: str) -> Losses:
     """
     # CSVLogger and event files count epochs from 0, `losses.csv` those completed.
     for file, completed in ((LOSS_FILE, 0), (LOGGER_FILE, 1)):
-        losses = _from_table(folder / file, tag, completed)
-        if losses:
-            return losses
+        path = folder / file
+        rows = read_table(path, ("epoch",)) if path.is_file() else []
+        pairs = [_numbers(path, row["epoch"], row[tag]) for row in rows if row.get(tag)]
+        if pairs:
+            return {epoch + completed: loss for epoch, loss in pairs}
     return _from_events(folder, tag)
 
 
@@ -68,15 +70,6 @@ def read_given_losses(path: Path) -> dict[str, Losses]:
         epoch, loss = _numbers(path, row["epoch"], row["val_loss"])
         given.setdefault(row["run"], {})[epoch] = loss
     return given
-
-
-def _from_table(path: Path, tag: str, completed: int) -> Losses:
-    """Read the loss from a CSV file; ``completed`` makes its epochs those completed."""
-    if not path.is_file():
-        return {}
-    rows = read_table(path, ("epoch",))
-    pairs = [_numbers(path, row["epoch"], row[tag]) for row in rows if row.get(tag)]
-    return {epoch + completed: loss for epoch, loss in pairs}
 
 
 def _numbers(path: Path, epoch: str, loss: str) -> tuple[float, float]:
