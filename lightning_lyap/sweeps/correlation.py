@@ -18,7 +18,7 @@ from scipy.stats import DegenerateDataWarning, pearsonr, rankdata
 
 from lightning_lyap._checks import check_count
 
-DETERMINED = 1e-12  # of 1 - r^2: rounding of a coefficient that is one
+ROUNDING = 1e-12  # of a coefficient that is zero, and of 1 - r^2 where it is one
 LEVELS = (0.025, 0.975)
 
 
@@ -53,7 +53,9 @@ def pearson(x: ArrayLike, y: ArrayLike) -> Any:
     with warnings.catch_warnings():
         # Among 2000 resamples of a few runs some are constant as a rule; NaN says so.
         warnings.simplefilter("ignore", DegenerateDataWarning)
-        return pearsonr(x, y, axis=-1).statistic
+        r = pearsonr(x, y, axis=-1).statistic
+    # A zero off by rounding would be printed as -0.00 or as +0.00 by chance.
+    return np.where(np.abs(r) < ROUNDING, 0.0, r)
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> Any:
@@ -95,8 +97,8 @@ def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> Any:
     xy, xg, yg = spearman(x, y), spearman(x, given), spearman(y, given)
     free_x, free_y = 1 - xg**2, 1 - yg**2
     # Quotients of rounding errors, where nothing is left to correlate, would look like numbers.
-    determined = np.minimum(free_x, free_y) < DETERMINED
-    value = (xy - xg * yg) / np.sqrt(np.maximum(free_x * free_y, DETERMINED**2))
+    determined = np.minimum(free_x, free_y) < ROUNDING
+    value = (xy - xg * yg) / np.sqrt(np.maximum(free_x * free_y, ROUNDING**2))
     return np.where(determined, math.nan, np.clip(value, -1, 1))
 
 
