@@ -4,6 +4,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 COMMANDS = {
     "compare": "the spectra of many runs with their losses: correlations and figures",
@@ -30,15 +31,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     name = parser.parse_args(words[:1]).command
-    command = import_module(f"lightning_lyap.cli.{name}")
+    try:
+        command = import_module(f"lightning_lyap.cli.{name}")
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f'error: {error}. Run `pip install "lightning-lyap[tasks]"`.\n')
+        return 1
     subparser = ArgumentParser(prog=f"python -m lightning_lyap {name}")
     command.configure(subparser)
     try:
-        command.run(subparser.parse_args(words[1:]))
+        given = subparser.parse_args(words[1:])
+        _check_output(given.output)
+        command.run(given)
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
+
+
+def _check_output(folder: Path | None) -> None:
+    """Refuse an output folder that can't be made, before the work: it or one above it is a file."""
+    if folder is None:
+        return
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(
+            f"Expected `--output` to name a folder, but {there} is a file. Name another."
+        )
 
 
 if __name__ == "__main__":

@@ -195,11 +195,28 @@ def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         assert part in printed.out + printed.err
 
 
-def test_comparing_needs_neither_lightning_nor_hydra() -> None:
-    script = (
-        "import sys, lightning_lyap.cli.compare; "
-        "print([m for m in ('pytorch_lightning', 'hydra', 'matplotlib') if m in sys.modules])"
-    )
+def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    for name in ("lightning_lyap.cli.compare", "lightning_lyap.sweeps.correlation"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delitem(sys.modules, "lightning_lyap.sweeps.comparison", raising=False)
+    assert main(["compare", "runs"]) == 1
+    said = capsys.readouterr().err
+    assert "scipy.stats" in said
+    assert 'pip install "lightning-lyap[tasks]"' in said
+
+
+@pytest.mark.parametrize(
+    ("line", "packages"),
+    [
+        ("import lightning_lyap.cli.compare", ["pytorch_lightning", "hydra", "matplotlib"]),
+        ("from lightning_lyap import lyapunov_spectrum", ["pytorch_lightning", "scipy"]),
+    ],
+)
+def test_what_is_not_needed_is_not_imported(line: str, packages: list[str]) -> None:
+    script = f"import sys; {line}; print([m for m in {packages} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
