@@ -178,30 +178,10 @@ def combine_processes(
 
 
 def _system(module: nn.Module, initial_state: Any, settings: MeasurementSettings) -> Dynamics:
-    """Return the dynamics of a module.
-
-    Args:
-        module: The module.
-        initial_state: The state its sequences start from, or None.
-        settings: How to measure.
-
-    Returns:
-        The dynamics.
-
-    Raises:
-        ValueError: If a registered module has neither that nor a default.
-    """
+    """Return the dynamics of a module from the state its sequences start from, or its default."""
     return as_dynamics(module, initial_state, settings.state)
 
 
 def _num_exponents(size: int, settings: MeasurementSettings) -> int:
-    """Return K: all exponents there are, or as many as asked for.
-
-    Args:
-        size: N.
-        settings: How to measure.
-
-    Returns:
-        At most N.
-    """
+    """Return K, at most N: all exponents there are, or as many as asked for."""
     return size if settings.num_exponents is None else min(settings.num_exponents, size)

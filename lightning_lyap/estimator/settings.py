@@ -48,7 +48,8 @@ class MeasurementSettings:
     def __post_init__(self) -> None:
         checked = check_settings(self.num_exponents, self.warmup_steps, self.orthonormalize_every)
         names = {dtype: name for name, dtype in DTYPES.items()} | {name: name for name in DTYPES}
-        if self.dtype is not None and self.dtype not in names:
+        known = isinstance(self.dtype, str | torch.dtype) and self.dtype in names
+        if self.dtype is not None and not known:
             raise ValueError(
                 f"Expected `dtype` to be one of {tuple(DTYPES)} or None, but got {self.dtype!r}."
             )
