@@ -1,4 +1,4 @@
-"""``python -m lightning_lyap``: work with runs and networks after training."""
+"""``lightning-lyap``, ``python -m lightning_lyap``: work with runs and networks after training."""
 
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from lightning_lyap._version import __version__
+
+PROGRAM = "lightning-lyap"
 COMMANDS = {
     "compare": "the spectra of many runs with their losses: correlations and figures",
     "spectrum": "the spectrum of a trained network from its checkpoint",
@@ -22,13 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 1 after an error, which is printed in one line or a few.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # Help and errors name the way that was used: the installed script, or the module.
+    program = PROGRAM if Path(sys.argv[0]).stem == PROGRAM else "python -m lightning_lyap"
     lines = [f"  {name:9} {meaning}" for name, meaning in COMMANDS.items()]
     parser = ArgumentParser(
-        prog="python -m lightning_lyap",
+        prog=program,
         description="\n".join(["commands:", *lines]),
-        epilog="Each has its own help: python -m lightning_lyap compare --help",
+        epilog=f"Each has its own help: {program} compare --help",
         formatter_class=RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     name = parser.parse_args(words[:1]).command
     try:
@@ -36,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         sys.stderr.write(f'error: {error}. Run `pip install "lightning-lyap[tasks]"`.\n')
         return 1
-    subparser = ArgumentParser(prog=f"python -m lightning_lyap {name}")
+    subparser = ArgumentParser(prog=f"{program} {name}")
     command.configure(subparser)
     try:
         given = subparser.parse_args(words[1:])
