@@ -21,7 +21,7 @@ from tests.compare import assert_near
 CPU = torch.device("cpu")
 
 
-def _system(size: int = 4, dtype: torch.dtype = torch.float32) -> Dynamics:
+def _system(size: int = 4, dtype: torch.dtype = torch.float32) -> DynamicalSystem:
     return as_dynamics(nn.GRU(1, size, dtype=dtype), None, "full", None)
 
 
