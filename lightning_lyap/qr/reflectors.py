@@ -23,7 +23,7 @@ class Reflectors:
         order: Rows of Q in the order in which the reflectors act on them, ``[B, N]``; None where
             that is their own.
         blocks: M, the number of bases that are on top of each other in each of ``B / M`` tangent
-            spaces; see `dynamics.base.num_blocks`. The uppermost of all come first, then those
+            spaces; see `DynamicalSystem.num_blocks`. The uppermost of all come first, then those
             below them, and so on.
     """
 

@@ -10,6 +10,7 @@ from lightning_lyap import _device as memory
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap._device import free_bytes
 from lightning_lyap.dynamics import as_dynamics
+from lightning_lyap.dynamics.base import DynamicalSystem
 from lightning_lyap.estimator import batching
 from lightning_lyap.estimator.batching import (
     bytes_per_sequence,
