@@ -6,6 +6,7 @@ with a weight shared by all sequences is one matrix product.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -121,7 +122,7 @@ def _steps_with_basis(kind: type) -> bool:
 class DynamicalSystem(Dynamics):
     """What the estimator runs: `Dynamics`, with defaults for what few of them can do."""
 
-    @property
+    @cached_property
     def num_blocks(self) -> int:
         """Number of equal blocks that the tangent map does not mix.
 
@@ -192,7 +193,7 @@ class UserDynamics(DynamicalSystem):
         """That of the object."""
         return self.own.device
 
-    @property
+    @cached_property
     def num_blocks(self) -> int:
         """One, unless the object says otherwise."""
         return int(getattr(self.own, "num_blocks", 1))

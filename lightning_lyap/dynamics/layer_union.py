@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -31,7 +32,7 @@ class UncoupledLayers(StackedRecurrence):
         Vogt et al., On Lyapunov Exponents for RNNs, App. B, for the blocks.
     """
 
-    @property
+    @cached_property
     def num_blocks(self) -> int:
         """L."""
         return len(self.layers)

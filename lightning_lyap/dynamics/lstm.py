@@ -6,6 +6,7 @@ ignores what the cell state carries from step to step, so its exponents are lowe
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -37,12 +38,12 @@ class LSTMLayer(Layer):
     weight_hr: Tensor | None
     full: bool
 
-    @property
+    @cached_property
     def state_sizes(self) -> tuple[int, ...]:
         """Hidden state, ``P``, and cell state, ``H``."""
         return (self.output_size, self.weight_hh.rows.shape[1])
 
-    @property
+    @cached_property
     def tangent_size(self) -> int:
         """P + H for the full state, P for the hidden one."""
         return sum(self.state_sizes) if self.full else self.output_size

@@ -4,6 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,17 +38,17 @@ class Layer(ABC):
     weight_hh: GateWeights
     bias: Tensor
 
-    @property
+    @cached_property
     def output_size(self) -> int:
         """P, the number of the layer's outputs."""
         return self.weight_hh.rows.shape[2]
 
-    @property
+    @cached_property
     def state_sizes(self) -> tuple[int, ...]:
         """Sizes of the tensors that make up the layer's state: the hidden state alone."""
         return (self.output_size,)
 
-    @property
+    @cached_property
     def tangent_size(self) -> int:
         """Size of the layer's tangent space; its output comes first here, too."""
         return self.output_size
@@ -123,17 +124,17 @@ class StackedRecurrence(DynamicalSystem):
 
     layers: tuple[Layer, ...]
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights."""
         return self.layers[0].weight_hh.rows.dtype
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.layers[0].weight_hh.rows.device
 
-    @property
+    @cached_property
     def tangent_size(self) -> int:
         """N, summed over the layers."""
         return sum(layer.tangent_size for layer in self.layers)
