@@ -122,6 +122,7 @@ def estimate_spectra(
     for name, driving in sequences.items():
         start = time.perf_counter()
         with warnings.catch_warnings():
+            # The callback says these once a run, by the name of the module.
             warnings.filterwarnings("ignore", "The Lyapunov spectrum fails its certificate")
             if quiet:
                 warnings.filterwarnings("ignore", r"\d+ of \d+ sequences did not stay finite")

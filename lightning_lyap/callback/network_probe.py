@@ -109,6 +109,7 @@ class NetworkProbe:
             raise
         reasons = self._agree(reasons)
         self._failures.report_all(reasons)
+        # From here on all processes go through the same modules, and none waits for another.
         sound = {name: part for name, part in self.modules.items() if name not in reasons}
         with self._failures.guard(sound, "measuring"), torch.no_grad():
             measured = combine_processes(sound, estimates, self._settings)
@@ -176,6 +177,7 @@ class NetworkProbe:
 
     def _agree(self, reasons: Reasons) -> Reasons:
         """Return why modules have no spectrum in some process; every process must ask."""
+        # Collective calls: all processes make the same ones in the same order, whatever failed where.
         decide = self._trainer.strategy.reduce_boolean_decision
         if decide(not reasons, all=True):
             return {}

@@ -133,6 +133,7 @@ class Reporter:
         # Keys do not depend on what fails: with several modules each has its name in them.
         several = len(measured.by_module) + len(measured.missing) > 1
         infixes = {name: f"{name}/" if several else "" for name in measured.by_module}
+        # Histories and figures first: their time is part of the cost that is logged below.
         for module, measurement in measured.by_module.items():
             with self._failures.guard([module], "logging"):
                 self._show(module, infixes[module], measurement)
@@ -155,6 +156,8 @@ class Reporter:
         """
         with self._failures.guard(self._modules, "logging"):
             if values and not self._trainer.barebones:
+                # All processes hold the same numbers, so their mean is each. Without a batch size
+                # Lightning would look for one in the last batch of the user's.
                 network.log_dict(values, batch_size=1, sync_dist=True)
         if is_fitting(self._trainer):
             self._state.last = self._state.last | values
@@ -170,6 +173,7 @@ class Reporter:
         self._state.last = values
         for logger in self._trainer.loggers if values else ():
             with self._failures.guard(self._modules, "logging"):
+                # A copy each: loggers add to what they are given, or take from it.
                 logger.log_metrics(dict(values), step=logging_step(self._trainer))
 
     def recall(self) -> None:

@@ -42,6 +42,7 @@ class RunState:
         Args:
             trainer: The Trainer.
         """
+        # A second `fit` of the same Trainer goes on from the steps taken in the first.
         if not self._was_loaded and trainer.global_step == 0:
             self.pace.validations = 0
             self.last = {}
