@@ -275,8 +275,8 @@ class LyapunovSpectrumCallback(Callback):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> tuple[NetworkProbe, Reporter]:
         """Return what measures and what reports, made once a run of the Trainer."""
-        # Any hook may be the first: `validate` and `test` have no `on_fit_start`, and a fit's sanity
-        # check comes before `on_train_start`.
+        # Any hook may be the first: `validate` and `test` have no `on_fit_start`, and the sanity
+        # check of a fit comes before `on_train_start`.
         if self._probe is None or self._reporter is None:
             failures = Failures(trainer, self._run.histories, self.on_error, self._warn_once)
             self._probe = NetworkProbe(trainer, pl_module, self.modules, self.settings, failures)
@@ -301,7 +301,7 @@ class LyapunovSpectrumCallback(Callback):
         """Arrange TensorBoard's CUSTOM SCALARS, the first of these callbacks for all of them."""
         everyone: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         ours = [each for each in everyone if isinstance(each, LyapunovSpectrumCallback)]
-        # TensorBoard keeps one layout a run, the last that was written: one callback writes for all.
+        # TensorBoard keeps one layout a run, the last that was written: one callback writes it.
         if trainer.is_global_zero and ours[0] is self:
             prepared = {each.name: each._prepare(trainer, pl_module) for each in ours}
             modules = {name: tuple(probe.modules) for name, (probe, _) in prepared.items()}

@@ -177,7 +177,7 @@ class NetworkProbe:
 
     def _agree(self, reasons: Reasons) -> Reasons:
         """Return why modules have no spectrum in some process; every process must ask."""
-        # Collective calls: all processes make the same ones in the same order, whatever failed where.
+        # Collective calls: all processes make the same ones in the same order, whatever failed.
         decide = self._trainer.strategy.reduce_boolean_decision
         if decide(not reasons, all=True):
             return {}
