@@ -102,11 +102,7 @@ class NetworkProbe:
         start = time.perf_counter()
         measured: dict[str, Measurement] = {}
         self._failures.begin_measurement(self.modules, self._unsupported)
-        try:
-            estimates, reasons = self._estimate()
-        except Exception as error:  # of any kind: errors are to be raised
-            self._agree(dict.fromkeys(self.modules, describe(error, "measuring")))
-            raise
+        estimates, reasons = self._estimate()
         reasons = self._agree(reasons)
         self._failures.report_all(reasons)
         # From here on all processes go through the same modules, and none waits for another.
@@ -164,13 +160,14 @@ class NetworkProbe:
         return recorded.sequences, reasons
 
     def _attempt(self, call: Callable[[], Result]) -> tuple[Result | None, str]:
-        """Return what a call returns, or None and why it failed; raise if that is asked for."""
+        """Return what a call returns, or None and why it failed; tell all and raise if asked to."""
         try:
             return call(), ""
         except Exception as error:  # memory that runs out, the user's modules, a mistake of ours
-            if self._failures.on_error == "raise":
-                raise
             reason, no_memory = describe(error, "measuring"), ran_out_of_memory(error)
+            if self._failures.on_error == "raise":
+                self._agree(dict.fromkeys(self.modules, reason))
+                raise
         if no_memory:
             free_memory()
         return None, reason

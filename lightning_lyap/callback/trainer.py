@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
-from lightning_lyap.callback.errors import guarded
+from lightning_lyap.callback.errors import describe
 
 
 def is_fitting(trainer: Trainer) -> bool:
@@ -106,15 +106,21 @@ def log_folder(trainer: Trainer) -> Path:
     Raises:
         RuntimeError: If the logger fails when it is asked, in all processes.
     """
-    folder: str | None = None
-    reasons: list[str] = []
-    # Some loggers ask a server, from the first process alone: the others must not wait for it.
-    with guarded("warn", "asking the logger for its folder", reasons.append):
+    folder, reason, failed = None, "", None
+    try:
         folder = _own_folder(trainer)
-    folder, reason = trainer.strategy.broadcast((folder, "".join(reasons)))
-    if folder is None:
-        raise RuntimeError(f"Expected a logger that names the folder of its run, but got {reason}")
-    return Path(folder)
+    # Some ask a server, from the first process alone: the others must not wait for it.
+    except Exception as error:
+        reason, failed = describe(error, "asking the logger for its folder"), error
+    folder, reason = trainer.strategy.broadcast((folder, reason))
+    if folder is not None:
+        return Path(folder)
+    try:
+        raise RuntimeError(
+            f"Expected a logger that names the folder of its run, but got {reason}"
+        ) from failed
+    finally:
+        failed = None  # this frame is part of its traceback, and would hold itself
 
 
 def _own_folder(trainer: Trainer) -> str:
