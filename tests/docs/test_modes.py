@@ -12,12 +12,12 @@ from tests.documents import ROOT, ROWS, modes
 hooks: Any = import_module("docs.hooks")
 
 
-@pytest.mark.parametrize(("group", "row"), ROWS, ids=lambda value: str(value)[:40])
-def test_every_mode_names_a_test_that_exists(group: str, row: dict[str, str]) -> None:
-    file, _, name = row["test"].partition("::")
-    assert (ROOT / file).is_file(), file
-    assert name.split("[")[0].split("::")[-1].startswith("test_"), name
-    assert hooks.line_of(name, (ROOT / file).read_text()) is not None, row["test"]
+def test_every_mode_names_a_test_that_exists() -> None:
+    for _, row in ROWS:
+        file, _, name = row["test"].partition("::")
+        assert (ROOT / file).is_file(), file
+        assert name.split("[")[0].split("::")[-1].startswith("test_"), name
+        assert hooks.line_of(name, (ROOT / file).read_text()) is not None, row["test"]
 
 
 def test_modes_are_told_once() -> None:
