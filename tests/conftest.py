@@ -1,14 +1,42 @@
 """What every test starts from: a fixed seed, one thread, torch's own defaults."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
+
+SLOW = "slow"
 
 
-def pytest_configure() -> None:
-    """Use one thread: these networks are small, and threads that wait for each other spin."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Use one thread: these networks are small, and threads that wait for each other spin.
+
+    Hypothesis draws few examples, and many for ``-m slow``.
+    """
     torch.set_num_threads(1)
+    settings.register_profile("few", max_examples=25)
+    settings.register_profile(SLOW, max_examples=100)
+    settings.load_profile(SLOW if config.option.markexpr == SLOW else "few")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark slow all but every n-th case of a grid; draw examples again, and more, for ``-m slow``.
+
+    With an n that shares no factor with the lengths of its axes, the cases that are left have every
+    value of every axis in them.
+    """
+    places: Counter[str] = Counter()
+    for item in items:
+        grid = item.get_closest_marker("grid")
+        name = item.nodeid.partition("[")[0]
+        if grid is not None and places[name] % grid.kwargs["every"]:
+            item.add_marker(SLOW)
+        places[name] += 1
+        if config.option.markexpr == SLOW and hasattr(getattr(item, "obj", None), "hypothesis"):
+            item.add_marker(SLOW)
 
 
 @pytest.fixture(autouse=True)

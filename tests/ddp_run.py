@@ -1,9 +1,12 @@
-"""A run on several processes, started by a test.
+"""Runs on several processes, one after another in the same ones, started by a test.
 
-`python -m tests.ddp_run FOLDER CASE DEVICES STRATEGY ON_ERROR`
+`python -m tests.ddp_run FOLDER STRATEGY CASE...`
 """
 
+import os
 import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +156,11 @@ def by_hand(rnn: Any) -> Tensor:
     return lyapunov_spectrum(rnn, windows, dtype=torch.float64).exponents
 
 
-def main(folder: Path, case: str, devices: int, strategy: str, on_error: Any) -> None:
+def main(folder: Path, case: str, devices: int, strategy: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     num_sequences = 1 if case in ("cell", "union") else 5
+    on_error = "raise" if case == "raising" else "warn"
     chosen: dict[str, Any] = {"figures": False, "dtype": "float64", "on_error": on_error}
     if case == "union":
         chosen |= {"layers": "union", "num_exponents": 9}
@@ -177,8 +181,20 @@ def main(folder: Path, case: str, devices: int, strategy: str, on_error: Any) ->
     if case == "watched":
         fitted.fit(network(case), train_loader(), val_loader())
     else:
-        fitted.fit(network(case), datamodule=BrokenShare() if case == "broken" else Windows())
+        broken = case in ("broken", "raising")
+        fitted.fit(network(case), datamodule=BrokenShare() if broken else Windows())
+
+
+def apart(folder: Path, case: str, strategy: str) -> None:
+    """Run a case in a folder of its own, with what each process says in a file."""
+    (folder / case).mkdir(exist_ok=True)
+    said = folder / case / f"said-{os.environ.get('LOCAL_RANK', '0')}.txt"
+    # What was warned of in the case before is warned of again.
+    with said.open("w") as file, warnings.catch_warnings():
+        with redirect_stdout(file), redirect_stderr(file):
+            main(folder / case, case, 2, strategy)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5])
+    for each in sys.argv[3:]:
+        apart(Path(sys.argv[1]), each, sys.argv[2])

@@ -156,6 +156,7 @@ TABLES = {
 }
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("file", ["losses.csv", "metrics.csv"])
 @pytest.mark.parametrize("kind", sorted(TABLES))
 def test_a_run_with_damaged_losses_is_left_out_with_the_reason(

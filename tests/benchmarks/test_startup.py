@@ -41,6 +41,7 @@ def test_the_package_loads_nothing_but_itself() -> None:
     assert packages[4] == set()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("lightning") is None, reason="needs lightning")
 def test_beside_the_other_namespace_the_callback_loads_lightning_twice_and_no_more() -> None:
     packages = added(

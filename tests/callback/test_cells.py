@@ -58,6 +58,7 @@ class LoopingRNN(Looping):
         super().__init__("rnn")
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("state", ["full", "hidden"])
 @pytest.mark.parametrize(
     ("dtype", "precision", "tolerance"), [("float64", "64-true", 1e-12), (None, "32-true", 1e-5)]

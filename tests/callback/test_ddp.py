@@ -13,18 +13,16 @@ from lightning_lyap import SpectrumHistory
 from tests.ddp_run import main
 
 ROOT = Path(__file__).resolve().parents[2]
+CASES = ("sound", "watched", "broken", "half", "unnamed", "uncertified", "cell", "union")
 needs_gloo = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
     reason="needs torch.distributed with gloo",
 )
 
 
-def start(
-    folder: Path, case: str, devices: int, strategy: str, on_error: str
-) -> "subprocess.CompletedProcess[str]":
-    words = [str(folder), case, str(devices), strategy, on_error]
+def start(folder: Path, strategy: str, *cases: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "tests.ddp_run", *words],
+        [sys.executable, "-m", "tests.ddp_run", str(folder), strategy, *cases],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -33,16 +31,38 @@ def start(
     )
 
 
-def run(
-    folder: Path, case: str, devices: int, strategy: str = "ddp"
-) -> tuple[list[dict[str, Any]], str]:
-    if devices == 1:
-        main(folder, case, 1, "auto", "warn")
-        return [torch.load(folder / "1-0.pt", weights_only=True)], ""
-    done = start(folder, case, devices, strategy, "warn")
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run all cases in the same two processes, since most of the time goes into starting them."""
+    folder = tmp_path_factory.mktemp("ddp")
+    done = start(folder, "ddp", *CASES)
     assert done.returncode == 0, done.stdout + done.stderr
-    files = [folder / f"{devices}-{rank}.pt" for rank in range(devices)]
-    return [torch.load(file, weights_only=True) for file in files], done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(
+    scope="module", params=["ddp_fork", pytest.param("ddp_spawn", marks=pytest.mark.slow)]
+)
+def raised(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> "tuple[Path, subprocess.CompletedProcess[str]]":
+    """Start a sound run and one in which errors are raised, each in two processes of its own."""
+    folder = tmp_path_factory.mktemp(request.param)
+    return folder, start(folder, request.param, "sound", "raising")
+
+
+def alone(folder: Path, case: str) -> dict[str, Any]:
+    """Run a case in one process, this one."""
+    main(folder, case, 1, "auto")
+    result: dict[str, Any] = torch.load(folder / "1-0.pt", weights_only=True)
+    return result
+
+
+def left(folder: Path, case: str) -> tuple[list[dict[str, Any]], str]:
+    """Return what two processes have left of a case: their results, and what they said."""
+    results = [torch.load(folder / case / f"2-{k}.pt", weights_only=True) for k in range(2)]
+    said = "".join(path.read_text() for path in (folder / case).glob("said-*.txt"))
+    return results, said
 
 
 def assert_same_state(one: Any, other: Any) -> None:
@@ -57,14 +77,9 @@ def assert_same_state(one: Any, other: Any) -> None:
     assert (here.epochs, here.steps) == (there.epochs, there.steps)
 
 
-@pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
-@needs_gloo
-@pytest.mark.parametrize(
-    ("case", "strategy"), [("sound", "ddp"), ("watched", "ddp"), ("sound", "ddp_spawn")]
-)
-def test_two_processes_measure_what_one_does(tmp_path: Path, case: str, strategy: str) -> None:
-    (one,), _ = run(tmp_path, case, 1)
-    two, _ = run(tmp_path, case, 2, strategy)
+def assert_two_are_one(folder: Path, case: str, one: dict[str, Any]) -> None:
+    """What two processes have left of a case is what one has measured."""
+    two, _ = left(folder, case)
     for result in two:
         torch.testing.assert_close(result["before"], one["before"], rtol=0, atol=1e-12)
         assert result["failures"] == 0
@@ -72,7 +87,7 @@ def test_two_processes_measure_what_one_does(tmp_path: Path, case: str, strategy
     assert two[0]["max"] == two[1]["max"]
     assert torch.equal(two[0]["after"], two[1]["after"])
     assert_same_state(two[0]["state"], two[1]["state"])
-    saved = torch.load(tmp_path / "2" / "last.ckpt", weights_only=True)["callbacks"]
+    saved = torch.load(folder / case / "2" / "last.ckpt", weights_only=True)["callbacks"]
     key = next(key for key in saved if key.startswith("LyapunovSpectrumCallback"))
     assert_same_state(saved[key], two[1]["state"])
     if case == "sound":
@@ -80,10 +95,24 @@ def test_two_processes_measure_what_one_does(tmp_path: Path, case: str, strategy
             torch.testing.assert_close(result["after"], result["by_hand"], rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 @needs_gloo
-@pytest.mark.parametrize("strategy", ["ddp", pytest.param("ddp_spawn", marks=pytest.mark.slow)])
-def test_a_process_that_fails_keeps_no_other_waiting(tmp_path: Path, strategy: str) -> None:
-    results, said = run(tmp_path, "broken", 2, strategy)
+@pytest.mark.parametrize("case", ["sound", "watched"])
+def test_two_processes_measure_what_one_does(tmp_path: Path, started: Path, case: str) -> None:
+    assert_two_are_one(started, case, alone(tmp_path, case))
+
+
+@pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
+@needs_gloo
+def test_processes_started_by_torch_measure_what_one_does(
+    tmp_path: Path, raised: "tuple[Path, subprocess.CompletedProcess[str]]"
+) -> None:
+    assert_two_are_one(raised[0], "sound", alone(tmp_path, "sound"))
+
+
+@needs_gloo
+def test_a_process_that_fails_keeps_no_other_waiting(started: Path) -> None:
+    results, said = left(started, "broken")
     for result in results:
         assert result["before"] is None
         assert result["failures"] == 2
@@ -92,8 +121,8 @@ def test_a_process_that_fails_keeps_no_other_waiting(tmp_path: Path, strategy: s
 
 
 @needs_gloo
-def test_a_module_that_fails_in_one_process_costs_the_others_nothing(tmp_path: Path) -> None:
-    results, said = run(tmp_path, "half", 2)
+def test_a_module_that_fails_in_one_process_costs_the_others_nothing(started: Path) -> None:
+    results, said = left(started, "half")
     for result in results:
         assert result["num_sequences"] == [5, 5]
         assert result["failures"] == 0
@@ -105,8 +134,8 @@ def test_a_module_that_fails_in_one_process_costs_the_others_nothing(tmp_path: P
 
 
 @needs_gloo
-def test_a_logger_that_fails_in_one_process_keeps_no_other_waiting(tmp_path: Path) -> None:
-    results, said = run(tmp_path, "unnamed", 2)
+def test_a_logger_that_fails_in_one_process_keeps_no_other_waiting(started: Path) -> None:
+    results, said = left(started, "unnamed")
     for result in results:
         assert result["num_sequences"] == [5, 5]
         assert result["failures"] == 1
@@ -115,19 +144,20 @@ def test_a_logger_that_fails_in_one_process_keeps_no_other_waiting(tmp_path: Pat
 
 
 @needs_gloo
-def test_a_process_that_fails_ends_all_if_errors_are_raised(tmp_path: Path) -> None:
-    done = start(tmp_path, "broken", 2, "ddp_spawn", "raise")
+def test_a_process_that_fails_ends_all_if_errors_are_raised(
+    raised: "tuple[Path, subprocess.CompletedProcess[str]]",
+) -> None:
+    folder, done = raised
     assert done.returncode != 0
     assert "Expected finite `inputs`" in done.stderr
-    assert not list(tmp_path.glob("2-*.pt"))
+    assert not list((folder / "raising").glob("2-*.pt"))
 
 
-@pytest.mark.slow
 @needs_gloo
 def test_a_process_without_a_sequence_agrees_on_the_size_of_a_registered_cell(
-    tmp_path: Path,
+    started: Path,
 ) -> None:
-    results, _ = run(tmp_path, "cell", 2)
+    results, _ = left(started, "cell")
     for result in results:
         assert result["failures"] == 0
         expected = torch.full((4,), 0.5, dtype=torch.float64).log()
@@ -136,12 +166,11 @@ def test_a_process_without_a_sequence_agrees_on_the_size_of_a_registered_cell(
 
 
 @pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
-@pytest.mark.slow
 @needs_gloo
-def test_a_process_without_a_sequence_agrees_on_the_layers(tmp_path: Path) -> None:
+def test_a_process_without_a_sequence_agrees_on_the_layers(tmp_path: Path, started: Path) -> None:
     """The nine leading exponents of two layers are chosen among six and six."""
-    (one,), _ = run(tmp_path, "union", 1)
-    two, _ = run(tmp_path, "union", 2)
+    one = alone(tmp_path, "union")
+    two, _ = left(started, "union")
     assert one["layer"].bincount().tolist() != [9]
     for result in two:
         assert result["failures"] == 0
@@ -150,8 +179,8 @@ def test_a_process_without_a_sequence_agrees_on_the_layers(tmp_path: Path) -> No
 
 
 @needs_gloo
-def test_a_certificate_that_fails_in_one_process_fails_in_both(tmp_path: Path) -> None:
-    results, said = run(tmp_path, "uncertified", 2)
+def test_a_certificate_that_fails_in_one_process_fails_in_both(started: Path) -> None:
+    results, said = left(started, "uncertified")
     for result in results:
         assert result["certified"] == 0
         assert result["failures"] == 2

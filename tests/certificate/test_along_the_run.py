@@ -32,6 +32,7 @@ def is_marked(drive: Tensor) -> Tensor:
     return (drive[:, 0] == 3).double()
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("together", [1, 3, 7, along_the_run.DERIVATIVES])
 @pytest.mark.parametrize(("step", "found"), [(0, True), (7, True), (19, True), (6, False)])
 def test_derivative_of_every_block_that_is_looked_at(

@@ -50,6 +50,7 @@ class TestPlantedInTheFactorization:
         plant_factorization(monkeypatch, change)
         self.found(kind, layers, "sum_rule")
 
+    @pytest.mark.grid(every=5)
     @pytest.mark.parametrize("every", [1, 3])
     def test_last_block_not_counted(
         self, kind: str, layers: LayerChoice, every: int, monkeypatch: pytest.MonkeyPatch
@@ -65,6 +66,7 @@ class TestPlantedInTheFactorization:
         monkeypatch.setattr(trajectories.Trajectories, "_count", planted)
         self.found(kind, layers, "sum_rule", every)
 
+    @pytest.mark.grid(every=5)
     @pytest.mark.parametrize("factor", [1 + 1e-9, 0.5])
     def test_columns_of_another_length(
         self, kind: str, layers: LayerChoice, factor: float, monkeypatch: pytest.MonkeyPatch

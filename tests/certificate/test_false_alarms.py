@@ -17,6 +17,7 @@ from tests.healthy import measure
 @pytest.mark.parametrize(("dtype", "layers"), [(torch.float32, "joint"), (F64, "union")])
 @pytest.mark.parametrize(("kind", "state"), KINDS)
 class TestNoFalseAlarms:
+    @pytest.mark.grid(every=5)
     @pytest.mark.parametrize("scale", [0.0, 5.0, 20.0])
     def test_large_weights(
         self, kind: str, state: str, dtype: torch.dtype, layers: LayerChoice, scale: float
@@ -29,6 +30,7 @@ class TestNoFalseAlarms:
             x = sequences(3, 8, dtype)
             measure(module, x, state=state, layers=layers, orthonormalize_every=every)
 
+    @pytest.mark.grid(every=5)
     @pytest.mark.parametrize("bias", [10.0, 30.0])
     def test_saturated_units(
         self, kind: str, state: str, dtype: torch.dtype, layers: LayerChoice, bias: float
@@ -51,6 +53,7 @@ def test_half_precision(kind: str, dtype: torch.dtype) -> None:
     assert 0.05 <= certificate.states.bound < 0.5
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("name", ["weight_hh_l0", "weight_ih_l1", "bias_hh_l1"])
 @pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])

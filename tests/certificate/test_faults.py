@@ -69,6 +69,7 @@ class TestPlantedInTheTangentMap:
         expose(module, x, "tangent_map", layers=layers, **settings)
         expose(module, x, "tangent_map", layers=layers, num_exponents=2, **settings)
 
+    @pytest.mark.grid(every=5)
     @pytest.mark.parametrize(("kind", "state"), KINDS)
     def test_transposed(
         self,
@@ -95,6 +96,7 @@ class TestPlantedInTheTangentMap:
         plant_map(monkeypatch, owner, planted)
         self.found(kind, dtype, layers, state=state)
 
+    @pytest.mark.grid(every=5)
     @pytest.mark.parametrize(
         ("kind", "layer", "order"),
         [
@@ -194,6 +196,7 @@ class TestPlantedInTheTangentMap:
         self.found("relu", dtype, layers)
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("count", [2, 8, None])
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize(("kind", "state"), [("relu", "full"), ("gru", "full"), ("lstm", "hidden")])
@@ -216,6 +219,7 @@ def test_planted_in_products_with_several_vectors(
     expose(module, x, "tangent_map", layers=layers, state=state, num_exponents=count)
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("kind", ["tanh", "relu", "gru", "lstm", "projected"])
 def test_planted_in_states_that_vectors_go_along_with(

@@ -13,6 +13,7 @@ from tests.cells import INPUT_SIZE, LAYERS, build, sequences
 from tests.exposing import expose, names
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize(
     ("kind", "order"), [("lstm", [1, 0, 2, 3]), ("lstm", [0, 1, 3, 2]), ("gru", [1, 0, 2])]
@@ -62,6 +63,7 @@ class BackwardLSTM(nn.LSTM):
         return super().forward(input.flip(1 if self.batch_first else 0), hx)
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("kind", [HalvedRNN, HalvedGRU, BackwardLSTM])

@@ -26,6 +26,7 @@ from tests.healthy import ALL, measure
 
 
 class TestHealthy:
+    @pytest.mark.grid(every=5)
     @pytest.mark.parametrize("layers", LAYERS)
     @pytest.mark.parametrize(
         ("case", "every"),
@@ -54,6 +55,7 @@ class TestHealthy:
         assert set(part.checks) == ALL - {"sum_rule"}
         assert part.sum_rule is None
 
+    @pytest.mark.grid(every=3)
     @pytest.mark.parametrize("layers", LAYERS)
     @pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)
     def test_float32(self, case: Case, layers: LayerChoice) -> None:

@@ -1,11 +1,11 @@
-"""A real sweep, a run of it killed half-way, and the commands that look at them afterwards."""
+"""A real sweep, a run of it that ended half-way, and the commands that look at them afterwards."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +13,10 @@ import torch
 from lightning_lyap import SpectrumHistory
 from lightning_lyap.__main__ import main
 from lightning_lyap.sweeps.csv_tables import read_table
+from lightning_lyap.tasks.loss_recorder import LossRecorder
 from tests.sweep_runs import leave_run, leave_sweep
+from tests.training import ROOT, train_here
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     "task=mocap",
     "data=synthetic",
@@ -53,9 +54,8 @@ def lyap(*words: str, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train four networks, then a fifth that is killed after its first epoch."""
+    """Train four networks, then a fifth that is stopped after its first epoch."""
     folder = tmp_path_factory.mktemp("sweep")
-    train = [sys.executable, str(ROOT / "train.py")]
     words = [
         "-m",
         *TINY,
@@ -64,22 +64,19 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "hydra.sweep.dir=multi",
         "hydra.sweep.subdir=${hydra.job.num}",
     ]
-    done = subprocess.run(
-        [*train, *words], cwd=folder, capture_output=True, text=True, env=environment(folder)
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    process = subprocess.Popen(
-        [*train, *TINY, "init_p=0.2", "trainer.max_epochs=100000", "hydra.run.dir=multi/killed"],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(folder),
-    )
-    deadline = time.monotonic() + 120
-    while not list((folder / "multi/killed").rglob("losses.csv")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    record = LossRecorder.on_train_epoch_end
+
+    def stop(self: LossRecorder, *arguments: Any) -> None:
+        record(self, *arguments)
+        raise SystemExit(3)
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.chdir(folder)
+        patch.setenv("LYAP_CACHE_DIR", str(folder / "cache"))
+        assert train_here(*words) == 0
+        patch.setattr(LossRecorder, "on_train_epoch_end", stop)
+        assert train_here(*TINY, "init_p=0.2", "hydra.run.dir=multi/stopped") == 3
     return folder
 
 
@@ -104,7 +101,7 @@ def test_a_sweep_is_compared(sweep: Path) -> None:
     ]
     assert all(str(path) in said for path in folder.iterdir())
     rows = {row["run"]: row for row in read_table(folder / "runs.csv")}
-    assert list(rows) == ["0", "1", "2", "3", "killed"]
+    assert list(rows) == ["0", "1", "2", "3", "stopped"]
     for name, row in rows.items():
         (spectra,) = (sweep / "multi" / name).rglob("spectra.npz")
         history = SpectrumHistory.load(spectra)
@@ -127,10 +124,15 @@ def test_the_same_seed_gives_the_same_table(
     assert "n = 4 runs, spectra of epoch 1" in printed[0]
 
 
-def test_a_checkpoint_gives_the_last_spectrum_of_its_run(sweep: Path) -> None:
+def test_a_checkpoint_gives_the_last_spectrum_of_its_run(
+    sweep: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sweep)
+    monkeypatch.setenv("LYAP_CACHE_DIR", str(sweep / "cache"))
     (spectra,) = (sweep / "multi" / "1").rglob("spectra.npz")
     words = ["multi/1/checkpoints/last.ckpt", "--num-sequences", "3", "--num-steps", "20"]
-    said = lyap("spectrum", *words, "--output", "out", folder=sweep)
+    assert main(["spectrum", *words, "--output", "out"]) == 0
+    said = capsys.readouterr().out
     assert "after epoch 3; data: synthetic" in said
     assert "state=hidden" in said
     measured = SpectrumHistory.load(sweep / "out" / "spectra.npz")

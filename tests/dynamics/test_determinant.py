@@ -30,6 +30,7 @@ def dense_jacobian(case: Case, module: Any, x: Tensor, state: tuple[Tensor, ...]
     return jacobian(advance, torch.cat([state[k][0] for k in active]))
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("case", [c for c in CASES if c.num_layers in (1, 3)], ids=str)
 def test_every_layer_equals_autograd(case: Case) -> None:
     module: Any = case.module()

@@ -17,6 +17,7 @@ from lightning_lyap.dynamics.gates import (
 from tests.compare import assert_near
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("block", [1, 500, gates.BLOCK])
 @pytest.mark.parametrize("num_gates", [1, 3, 4])
 @pytest.mark.parametrize(("size", "inner", "count"), [(5, 3, 1), (7, 7, 7), (2, 9, 4), (3, 60, 50)])

@@ -46,6 +46,7 @@ def own_jacobian(case: Case, module: nn.RNNBase, x: Tensor, state: Any, layer: i
     return jacobian(advance, torch.cat([state[k][0] for k in mine]))
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("case", [c for c in CASES if c.num_layers in (1, 3)], ids=str)
 def test_tangent_map_and_derivative_are_the_diagonal_blocks(case: Case) -> None:
     module = case.module()
@@ -79,6 +80,7 @@ def test_volume_is_that_of_the_diagonal_blocks(case: Case) -> None:
     assert_near(got[0], sum(torch.linalg.svdvals(block).log().sum() for block in blocks), 1e-10)
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("steps", [1, 2, 13])
 @pytest.mark.parametrize(
     "case", [c for c in CASES if c.kind != "relu" and c.num_layers in (2, 4) and c.bias], ids=str
@@ -116,6 +118,7 @@ def test_each_exponent_tells_its_layer(kind: str) -> None:
         current = layer(current)[0]
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("kind", ["tanh", "gru", "lstm", "projected"])
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_fewer_exponents_are_the_largest_of_the_union(kind: str, count: int) -> None:
@@ -137,6 +140,7 @@ def test_fewer_exponents_are_the_largest_of_the_union(kind: str, count: int) -> 
     assert torch.equal(part.layer, whole.layer[:count])
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("num_exponents", [None, 3])
 @pytest.mark.parametrize("case", [c for c in ONE_OF_EACH if c.kind != "relu"], ids=str)
 def test_a_split_run_goes_on_where_it_ended(case: Case, num_exponents: int | None) -> None:

@@ -79,6 +79,7 @@ def directions(size: int) -> Tensor:
     return torch.randn(3, size, dtype=torch.float64)
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @torch.no_grad()
 def test_derivative_is_that_of_torchs_cells(case: Case) -> None:

@@ -36,6 +36,7 @@ def start_of(kind: str, dtype: torch.dtype = F64) -> Any:
     return (h, c) if kind == "lstm" else h
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("state", ["full", "hidden"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("kind", KINDS)

@@ -70,11 +70,13 @@ def compare_with_oracle(case: Case, device: str = "cpu") -> None:
             assert_near(got, expected_push(basis), 1e-10)
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_tangent_map_equals_autodiff(case: Case) -> None:
     compare_with_oracle(case)
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("dense", [True, False])
 @pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)
 def test_both_ways_equal_autodiff_for_every_k(
@@ -118,6 +120,7 @@ def test_pushed_identity_is_the_reverse_mode_jacobian(case: Case) -> None:
         assert_near(dense[b], jacobian(advance, vector), 1e-10)
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)

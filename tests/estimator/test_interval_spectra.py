@@ -41,6 +41,7 @@ KINDS: list[tuple[str, StateChoice]] = [
 ]
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("layers", ["joint", "union"])
 @pytest.mark.parametrize("dtype", [F32, F64])
 @pytest.mark.parametrize(("kind", "state"), KINDS)
@@ -76,6 +77,7 @@ def test_relu_networks_with_dead_units() -> None:
     assert own.certificate.passed
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
 @pytest.mark.parametrize("dtype", [F32, F64])
 def test_leading_exponents_save_nine_tenths(kind: Any, dtype: torch.dtype) -> None:

@@ -58,6 +58,7 @@ def of_step_function() -> SpectrumEstimate:
 MODULE = nn.LSTM(INPUT_SIZE, 16, num_layers=2, dropout=0.5)
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("surrounding", SURROUNDINGS)
 @pytest.mark.parametrize("measure", [of_module, of_step_function])
 def test_surroundings_do_not_matter(measure: Measure, surrounding: str) -> None:
@@ -102,6 +103,7 @@ def test_settings_come_back_after_an_error() -> None:
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("num_exponents", [None, 3])
 @pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)
 def test_modules_are_left_as_they_are(case: Case, num_exponents: int | None) -> None:

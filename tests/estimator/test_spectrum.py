@@ -55,6 +55,7 @@ def test_mean_is_sorted_once_after_averaging() -> None:
     assert not bool((estimate.per_sequence.diff(dim=1) <= 0).all())
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("every", [2, 3, 7, 100])
 @pytest.mark.parametrize("num_exponents", [None, 3])
 @pytest.mark.parametrize("case", SMOOTH, ids=str)
@@ -122,6 +123,7 @@ def test_decoupled_directions_are_found_with_fewer_vectors() -> None:
     torch.testing.assert_close(estimate.exponents, torch.tensor([0.9, 0.5]).double().log())
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("num_exponents", [None, 2])
 @pytest.mark.parametrize("case", SMOOTH, ids=str)
 def test_a_split_run_goes_on_where_it_ended(case: Case, num_exponents: int | None) -> None:
@@ -172,6 +174,7 @@ def test_warmup_orthonormalizes(scale: float) -> None:
     assert_near(estimate.exponents, torch.full((3,), math.log(scale)).double(), 1e-5)
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("num_exponents", [None, 3])
 @pytest.mark.parametrize("every", [1, 4])
 @pytest.mark.parametrize("case", SMOOTH, ids=str)

@@ -22,6 +22,7 @@ def scaled(*scales: tuple[float, float]) -> tuple[Tensor, Tensor]:
     return rows[:, None].repeat(1, 5, 1), torch.zeros(len(scales), 2, dtype=F64)
 
 
+@pytest.mark.grid(every=4)
 @pytest.mark.parametrize("join", JOINS)
 @pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)
 def test_two_metrics_merged_are_one_over_all_sequences(case: Case, join: Join) -> None:

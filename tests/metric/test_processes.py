@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 
 from lightning_lyap import LyapunovSpectrum, lyapunov_spectrum
 from lightning_lyap.dynamics import LayerChoice
@@ -55,7 +55,7 @@ def synchronized(rank: int, folder: str) -> None:
 )
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """Also where one of them has no sequence."""
-    spawn(synchronized, (str(tmp_path),), nprocs=2)
+    start_processes(synchronized, (str(tmp_path),), nprocs=2, start_method="fork")
     networks, x = networks_and_inputs()
     for rank in range(2):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

@@ -11,7 +11,7 @@ from tests.compare import assert_near
 from tests.loops import F64, UNITS, cell_of, inputs, record, start_of
 
 
-@settings(max_examples=30, deadline=None)
+@settings(deadline=None)
 @given(st.lists(st.integers(2, 6), min_size=1, max_size=4), st.sampled_from(["gru", "lstm"]))
 def test_rows_that_end_sooner_stay_behind_at_most_one_step(lengths: list[int], kind: str) -> None:
     """The loop keeps the old state of rows that have ended."""

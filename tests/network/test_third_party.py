@@ -50,6 +50,7 @@ def exponents_by_hand(name: str, cell: nn.Module, x: Tensor, h: Tensor, basis: T
     return torch.stack([dense_spectrum(advance, *row, basis) for row in zip(x, h, strict=True)])
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("count", [UNITS, 2])
 @pytest.mark.parametrize("name", CELLS)
 def test_spectrum_equals_the_dense_loop(name: str, count: int) -> None:

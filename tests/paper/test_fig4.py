@@ -42,6 +42,7 @@ def test_the_maximum_is_judged_by_its_distance_from_zero(
     assert "n = 12" in first.result
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_where_it_stopped(tmp_path: Path, commands: Commands) -> None:
     more = ["tasks=[charrnn]", "scale.charrnn_random.epochs=6", "scale.charrnn_random.count=3"]
     out = tmp_path / "killed"

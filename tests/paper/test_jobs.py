@@ -1,3 +1,4 @@
+import multiprocessing
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -82,9 +83,18 @@ def test_a_network_that_fails_keeps_no_other_from_training(
     assert "good: trained" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_side_by_side_is_one_by_one(
-    text: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    method: str,
+    text: Path,
+    settings: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Forked processes need not import anything; the command itself spawns.
+    context = multiprocessing.get_context(method)
+    monkeypatch.setattr("paper.jobs.multiprocessing.get_context", lambda _: context)
     networks = [tiny(text, f"n{i}", epochs=1, lr=0.001 * (i + 1)) for i in range(2)]
     together = plan(networks, replace(settings, jobs=2, out=tmp_path / "together"))
     assert train_all(together, 2) == []

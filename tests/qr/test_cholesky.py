@@ -24,6 +24,7 @@ def panels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> i
     return request.param
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.usefixtures("panels")
 @pytest.mark.parametrize("passes", PASSES)
 @pytest.mark.parametrize("dtype", [F32, F64])
@@ -43,6 +44,7 @@ def test_is_a_factorization(size: int, count: int, dtype: torch.dtype, passes: i
     assert bool((result.log_stretch - reference(basis).log_stretch).abs().max() < 1e-9)
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_hard_cases_are_orthonormal_and_right(case: Case) -> None:
     """Up to conditions of 1e6 and 1e14, and rows that differ by up to e^-150.
@@ -65,6 +67,7 @@ def ratios(basis: Tensor) -> Tensor:
     return error_ratios(by_cascade(basis)[1], reference(basis))
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.usefixtures("panels")
 @pytest.mark.parametrize("kind", ["singular values", "columns"])
 @pytest.mark.parametrize("lowest", [0, -4, -10, -20])

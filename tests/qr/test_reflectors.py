@@ -166,6 +166,7 @@ def _network(name: str, num_layers: int) -> nn.RNNBase:
     return network
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("name", ["tanh", "GRU", "LSTM", "projected"])
 def test_spectra_are_the_same(name: str, settings: str, monkeypatch: pytest.MonkeyPatch) -> None:

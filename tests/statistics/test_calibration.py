@@ -21,7 +21,8 @@ from tests.compare import assert_near
 
 F64 = torch.float64
 REPLICATES = 500
-SHAPES = [(1, 1000), (4, 250), (10, 100), (40, 25)]
+LONG = [(1, 1000), (4, 250)]
+SHAPES = [(10, 100), (40, 25), *(pytest.param(*s, marks=pytest.mark.slow) for s in LONG)]
 
 
 class Intervals(NamedTuple):

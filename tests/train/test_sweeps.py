@@ -21,12 +21,14 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [*SMALL, f"task.text={leave_rhyme(tmp_path)}"]
 
 
-def test_a_killed_sweep_runs_only_what_is_missing(words: list[str], tmp_path: Path) -> None:
+def test_a_killed_sweep_runs_only_what_is_missing(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [
         "-m",
         *words,
         "task.dropout=0.2",
-        "trainer.max_epochs=12",
+        "trainer.max_epochs=8",
         "lyapunov.every_n_validations=4",
     ]
     names = [f"init_p={value}" for value in ("0.1", "0.2", "0.3")]
@@ -42,8 +44,12 @@ def test_a_killed_sweep_runs_only_what_is_missing(words: list[str], tmp_path: Pa
     assert (first / "finished.json").exists()
     assert not (second / "finished.json").exists()
     assert not third.exists()
+    # What is there can be read at any time.
+    assert spectra(second).epochs[0] == 0
     before = stamps(first)
-    said = train(*words, "hydra.sweep.dir=killed", folder=tmp_path)
+    capsys.readouterr()
+    assert train_here(*words, "hydra.sweep.dir=killed") == 0
+    said = "".join(capsys.readouterr())
     assert stamps(first) == before
     assert said.count("Finished before, not run again") == 1
     assert said.count("Restored all states from the checkpoint") == 1

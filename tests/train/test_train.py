@@ -23,6 +23,8 @@ from lightning_lyap.tasks import CharRNN, MocapRNN
 from tests.tasks.test_hparams_table import hparams_table
 from tests.training import ROOT, SMALL, leave_rhyme, train, train_here
 
+pytestmark = pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
+
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
@@ -36,6 +38,7 @@ def composed(*overrides: str) -> DictConfig:
         return compose("config", overrides=list(overrides))
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("task", ["mocap", "charrnn"])
 @pytest.mark.parametrize("lyapunov", ["default", "leading", "auto"])
 @pytest.mark.parametrize("trainer", ["default", "quick"])
@@ -89,6 +92,7 @@ def test_intervals_and_layers_are_one_word_each() -> None:
     assert fixed.orthonormalize_every == 5
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -128,8 +132,9 @@ def test_bad_settings_fail_before_training_and_name_the_remedy(
     assert not list(text.parent.rglob("*.ckpt"))
 
 
-def test_help_is_worth_reading(tmp_path: Path) -> None:
-    said = train("--help", folder=tmp_path)
+def test_help_is_worth_reading(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_here("--help") == 0
+    said = capsys.readouterr().out
     for part in (
         "task=mocap init_p=0.3",
         "task: charrnn, mocap",
@@ -169,8 +174,12 @@ def test_a_run_from_another_folder_to_its_table(text: Path) -> None:
     assert (len(scalars["val/loss"]), len(scalars["lyapunov/max"])) == (2, 3)
 
 
-def test_synthetic_data_is_announced_everywhere(tmp_path: Path) -> None:
-    said = train("task=mocap", "trainer=quick", "data=synthetic", *SMALL[1:2], folder=tmp_path)
+def test_synthetic_data_is_announced_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train_here("task=mocap", "trainer=quick", "data=synthetic", *SMALL[1:2]) == 0
+    said = "".join(capsys.readouterr())
     assert "SYNTHETIC" in said
     (folder,) = (tmp_path / "outputs" / "mocap").iterdir()
     assert (folder / "mocap-synthetic").is_dir()
@@ -178,8 +187,9 @@ def test_synthetic_data_is_announced_everywhere(tmp_path: Path) -> None:
     assert "copy_last" in said
 
 
-def test_a_sweep(text: Path) -> None:
-    train("-m", *SMALL, f"task.text={text}", "trainer=quick", "init_p=0.1,0.3", folder=text.parent)
+def test_a_sweep(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(text.parent)
+    assert train_here("-m", *SMALL, f"task.text={text}", "trainer=quick", "init_p=0.1,0.3") == 0
     jobs = sorted((text.parent / "multirun" / "charrnn").glob("*/*/charrnn-*"))
     spectra = [SpectrumHistory.load(job / "lyapunov" / "spectra.npz") for job in jobs]
     assert len(spectra) == 2
@@ -198,6 +208,7 @@ def test_a_sweep(text: Path) -> None:
         assert (row["max_epochs"], row["every_n_validations"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(text: Path) -> None:
     words = [*SMALL, f"task.text={text}", "task.dropout=0.2"]
     command = [sys.executable, str(ROOT / "train.py"), *words]
@@ -227,9 +238,13 @@ def test_a_killed_run_goes_on_where_it_stopped(text: Path) -> None:
     assert torch.equal(resumed.exponents(), whole.exponents())
 
 
-def test_a_resumed_run_keeps_the_best_epoch_in_its_own_folder(text: Path) -> None:
+@pytest.mark.filterwarnings("ignore")
+def test_a_resumed_run_keeps_the_best_epoch_in_its_own_folder(
+    text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(text.parent)
     words = [*SMALL, f"task.text={text}"]
-    train(*words, "trainer.max_epochs=3", folder=text.parent)
+    assert train_here(*words, "trainer.max_epochs=3") == 0
     (folder,) = (text.parent / "outputs" / "charrnn").iterdir()
     (best,) = (folder / "checkpoints").glob("best-*.ckpt")
     # A ruinous rate makes the epochs after the resumption worse than the best before it.
@@ -238,13 +253,13 @@ def test_a_resumed_run_keeps_the_best_epoch_in_its_own_folder(text: Path) -> Non
     spoiled["optimizer_states"][0]["param_groups"][0]["lr"] = 10.0
     spoiled["lr_schedulers"][0]["base_lrs"] = [10.0]
     torch.save(spoiled, last)
-    said = train(*words, "trainer.max_epochs=5", f"resume={last}", folder=text.parent)
+    assert train_here(*words, "trainer.max_epochs=5", f"resume={last}") == 0
+    said = "".join(capsys.readouterr())
     assert list((text.parent / "outputs" / "charrnn").iterdir()) == [folder]
     assert list((folder / "checkpoints").glob("best-*.ckpt")) == [best]
     assert str(best) in said
 
 
-@pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 def test_a_resumed_run_keeps_the_table_of_the_csv_logger(
     text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ def test_never_more_chunks_than_blocks() -> None:
     assert_same(chunked, plain, 1e-6)
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("num_steps", range(1, 40, 6))
 @pytest.mark.parametrize("count", [2, 3, 7, 100])
 @pytest.mark.parametrize("every", [1, 4])

@@ -52,6 +52,7 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 @pytest.mark.usefixtures("way")
@@ -61,6 +62,7 @@ def test_equals_the_plain_run_of_a_network(kind: str, settings: dict[str, Any]) 
     assert_same(chunked, plain, 1e-6)
 
 
+@pytest.mark.grid(every=5)
 @pytest.mark.parametrize("state", ["hidden", "full"])
 @pytest.mark.parametrize("layers", ["joint", "union"])
 @pytest.mark.parametrize("num_exponents", [1, 3, None])
