@@ -190,9 +190,13 @@ def apart(folder: Path, case: str, strategy: str) -> None:
     (folder / case).mkdir(exist_ok=True)
     said = folder / case / f"said-{os.environ.get('LOCAL_RANK', '0')}.txt"
     # What was warned of in the case before is warned of again.
-    with said.open("w") as file, warnings.catch_warnings():
-        with redirect_stdout(file), redirect_stderr(file):
-            main(folder / case, case, 2, strategy)
+    with (
+        said.open("w") as file,
+        warnings.catch_warnings(),
+        redirect_stdout(file),
+        redirect_stderr(file),
+    ):
+        main(folder / case, case, 2, strategy)
 
 
 if __name__ == "__main__":
