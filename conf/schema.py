@@ -3,20 +3,18 @@
 Ranges and words are checked by the classes that take them, before training, when they are built.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, Literal, get_origin
 
+import torch
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 # Their resolvers are needed wherever the types are: the workers of launchers import this module.
 from conf import folders as folders
 from lightning_lyap import LyapunovSpectrumCallback
-
-# Arguments of other types become Any; their class checks the values. Read off annotations as types,
-# so the class must not postpone their evaluation (`from __future__ import annotations`).
-HYDRAS_TYPES = (int, bool, str, int | None)
 
 
 @dataclass
@@ -88,23 +86,37 @@ class TrainerConfig:
     default_root_dir: str | None = None
 
 
-def _config_of(kind: type, path: str, **defaults: Any) -> Any:
-    """Make a dataclass of the arguments of a class; types that Hydra doesn't have become Any."""
+def _hydra_type(annotation: Any) -> Any:
+    """Return the type by which Hydra checks an argument; Any where the class itself must do it."""
+    known = {
+        Sequence[str] | str | None: list[str] | None,
+        str | torch.dtype | None: str | None,
+    } | {plain: plain for plain in (int, bool, str, int | None)}
+    return str if get_origin(annotation) is Literal else known.get(annotation, Any)
+
+
+def _config_of(kind: type, name: str, path: str, **defaults: Any) -> Any:
+    """Make a dataclass of the arguments of a class, whose annotations must be types, not text."""
     fields = [
         (
             argument.name,
-            argument.annotation if argument.annotation in HYDRAS_TYPES else Any,
+            _hydra_type(argument.annotation),
             defaults.get(argument.name, argument.default),
         )
         for argument in signature(kind).parameters.values()
     ]
-    return make_dataclass(f"{kind.__name__}Config", [("_target_", str, path), *fields])
+    # In this module by its name, or configurations could not be pickled.
+    namespace = {"__module__": __name__}
+    return make_dataclass(name, [("_target_", str, path), *fields], namespace=namespace)
 
 
 # From the signature, so that a new argument of the callback is a key without being named here.
 # The paper's tasks measure the paper's map, dh'/dh.
 LyapunovConfig = _config_of(
-    LyapunovSpectrumCallback, "lightning_lyap.LyapunovSpectrumCallback", state="hidden"
+    LyapunovSpectrumCallback,
+    "LyapunovConfig",
+    "lightning_lyap.LyapunovSpectrumCallback",
+    state="hidden",
 )
 
 

@@ -74,6 +74,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module on first use (PEP 562)."""
+    if name == "exact_resume":  # by which configurations of earlier versions name `ExactResume`
+        return import_module(f"{__name__}.tasks.exact_resume")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

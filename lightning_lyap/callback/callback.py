@@ -143,12 +143,12 @@ class LyapunovSpectrumCallback(Callback):
         )
         self.every_n_validations = check_count("every_n_validations", every_n_validations, 1)
         self.before_training = check_flag("before_training", before_training)
+        self._figures = check_flag("figures", figures)
+        self._save = check_flag("save", save)
+        self.name = check_name("name", name)
         self.modules = None if modules is None else read_names(modules)
         check_choice("on_error", on_error, get_args(OnError))
         self.on_error = on_error
-        self.name = check_name("name", name)
-        self._figures = check_flag("figures", figures)
-        self._save = check_flag("save", save)
         self._warn_once = WarnOnce()
         self._run = RunState(RunHistories(self.settings.as_dict(), self._warn_once))
         # Of one run of the Trainer, while it lasts: they hold on to it and to the network.

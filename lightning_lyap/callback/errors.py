@@ -46,9 +46,14 @@ def guarded(on_error: OnError, doing: str, report: Callable[[str], None]) -> Ite
     except Exception as error:  # loggers, figures and file systems raise whatever they like
         if on_error == "raise":
             raise
-        message = describe(error, doing)
+        message, no_memory = describe(error, doing), ran_out_of_memory(error)
+        if no_memory:
+            # The context manager's caller still holds the error, and with it these frames.
+            traceback.clear_frames(error.__traceback__)
     else:
         return
+    if no_memory:
+        free_memory()
     report(message)
 
 
@@ -76,7 +81,7 @@ def describe(error: BaseException, doing: str) -> str:
 
 def _text(error: BaseException) -> str:
     """Return what an error says; `traceback` knows what to do where that fails."""
-    return "".join(traceback.format_exception_only(error)).partition(": ")[2].rstrip()
+    return str(traceback.TracebackException(type(error), error, None))
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
@@ -97,6 +102,17 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def drop_frames(error: BaseException | None) -> None:
+    """Drop the frames that an error and its causes passed through, and with these their tensors.
+
+    Args:
+        error: An error that is kept, and not raised any more.
+    """
+    while error is not None:
+        error.__traceback__ = error.__context__ = None
+        error = error.__cause__
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

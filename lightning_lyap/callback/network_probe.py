@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
-from lightning_lyap.callback.errors import describe, free_memory, ran_out_of_memory
+from lightning_lyap.callback.errors import describe, drop_frames, free_memory, ran_out_of_memory
 from lightning_lyap.callback.failures import Failures
 from lightning_lyap.callback.measurement import (
     Measurement,
@@ -30,6 +30,7 @@ from lightning_lyap.network.undisturbed import preserved_generators
 Estimates = dict[str, tuple[SpectrumEstimate, float]]
 Reasons = dict[str, str]
 Result = TypeVar("Result")
+OF_ANOTHER_PROCESS = "RuntimeError while measuring: it failed in another process"
 
 
 class NetworkProbe:
@@ -152,11 +153,16 @@ class NetworkProbe:
     def _take_sequences(self) -> tuple[Mapping[str, DrivingSequences], Reasons]:
         """Return what drives each module, and why there is nothing for others."""
         recorded = self.source.take()
-        for error in recorded.failures.values():
+        reasons: Reasons = {}
+        no_memory = False
+        for name, error in recorded.failures.items():
             if self._failures.on_error == "raise":
                 raise error
-        # As text: errors hold on to the frames they passed through, and these to their tensors.
-        reasons = {name: describe(error, "measuring") for name, error in recorded.failures.items()}
+            reasons[name] = describe(error, "measuring")
+            no_memory |= ran_out_of_memory(error)
+            drop_frames(error)
+        if no_memory:
+            free_memory()
         return recorded.sequences, reasons
 
     def _attempt(self, call: Callable[[], Result]) -> tuple[Result | None, str]:
@@ -184,5 +190,5 @@ class NetworkProbe:
         for name in self.modules:
             if not decide(name not in reasons, all=True):
                 reason = first_reason(self._trainer, reasons.get(name))
-                agreed[name] = reasons.get(name, f"it failed in another process: {reason}")
+                agreed[name] = reasons.get(name, f"{OF_ANOTHER_PROCESS}: {reason}")
         return agreed

@@ -25,9 +25,16 @@ from lightning_lyap.plotting import plot_convergence, plotting_available, render
 
 DESCRIPTION = """Measure the Lyapunov spectrum of every recurrent module of a trained network, on
 held-out sequences: those of the task's DataModule, or inputs from a file."""
+
+
+def _interval(text: str) -> int | str:
+    """Parse an interval: a whole number, or auto."""
+    return text if text == "auto" else int(text)
+
+
 # How settings that are no whole numbers are parsed.
 PARSED: dict[str, dict[str, Any]] = {
-    "orthonormalize_every": {"type": lambda text: text if text == "auto" else int(text)},
+    "orthonormalize_every": {"type": _interval},
     "state": {"choices": get_args(StateChoice)},
     "layers": {"choices": get_args(LayerChoice)},
     "dtype": {"choices": tuple(DTYPES)},

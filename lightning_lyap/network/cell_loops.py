@@ -41,7 +41,9 @@ class LoopRecording(Recording):
     def is_complete(self) -> bool:
         """Whether enough sequences of enough steps were seen."""
         lengths = [len(track.steps) for track in self._tracks]
-        return len(lengths) >= self._num_sequences and min(lengths) >= self._num_steps
+        # All of none: a process without a share of the sequences records nothing.
+        enough = len(lengths) >= self._num_sequences
+        return enough and all(length >= self._num_steps for length in lengths)
 
     def before(self, inputs: Any, state: Any) -> None:
         """Add a step to each sequence that goes on, and begin new ones; see `Recording.before`."""

@@ -183,20 +183,8 @@ def _attempt(
     # Users' modules, and types they register, raise anything, and it must not end a forward pass.
     except Exception as error:
         for name in names:
-            failures.setdefault(name, _without_frames(error))
+            failures.setdefault(name, error)
     return None
-
-
-def _without_frames(error: Exception) -> Exception:
-    """Return an error that is kept without the frames it passed through, and these their tensors.
-
-    Through this module's own frames it would hold itself, too, until garbage is collected.
-    """
-    behind: BaseException | None = error
-    while behind is not None:
-        behind.__traceback__ = behind.__context__ = None
-        behind = behind.__cause__
-    return error
 
 
 def _record(

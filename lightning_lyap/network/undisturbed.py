@@ -11,8 +11,6 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap.dynamics.evaluation_mode import in_evaluation_mode
-
 # Attributes of every module: its hooks, say, which others hold on to.
 TORCH_OWN = frozenset(vars(nn.Module()))
 
@@ -32,27 +30,28 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         None.
     """
     parts = list(module.modules())
+    modes = [part.training for part in parts]  # scripted modules keep theirs outside of `vars`
     attributes = [dict(vars(part)) for part in parts]
     buffers = [dict(part._buffers.items()) for part in parts]
     copies = {buffer: buffer.clone() for buffer in module.buffers()}
     lent = _copies_of_what_may_change(attributes)
-    with in_evaluation_mode(module):  # scripted modules keep their mode outside of `vars`
-        try:
-            for part, own, kept in zip(parts, attributes, buffers, strict=True):
-                vars(part).update({k: lent[id(v)] for k, v in own.items() if id(v) in lent})
-                for name, buffer in kept.items():
-                    part._buffers[name] = None if buffer is None else copies[buffer]
-            module.eval()  # it may be the user's own
-            yield
-        finally:
-            for part, own, kept in zip(parts, attributes, buffers, strict=True):
-                for name in vars(part).keys() - own.keys():
-                    del vars(part)[name]
-                vars(part).update(own)
-                for name in {*part._buffers.keys()} - kept.keys():
-                    del part._buffers[name]
-                for name, buffer in kept.items():
-                    part._buffers[name] = buffer
+    try:
+        for part, own, kept in zip(parts, attributes, buffers, strict=True):
+            vars(part).update({k: lent[id(v)] for k, v in own.items() if id(v) in lent})
+            for name, buffer in kept.items():
+                part._buffers[name] = None if buffer is None else copies[buffer]
+        module.eval()  # the user's own, where there is one: it may leave dropout on
+        yield
+    finally:
+        for part, own, kept, training in zip(parts, attributes, buffers, modes, strict=True):
+            for name in vars(part).keys() - own.keys():
+                del vars(part)[name]
+            vars(part).update(own)
+            for name in {*part._buffers.keys()} - kept.keys():
+                del part._buffers[name]
+            for name, buffer in kept.items():
+                part._buffers[name] = buffer
+            part.training = training
 
 
 def _copies_of_what_may_change(attributes: Iterable[Mapping[str, Any]]) -> dict[int, Any]:
@@ -78,7 +77,7 @@ def preserved_generators() -> Iterator[None]:
     """
     python, cpu = random.getstate(), torch.get_rng_state()
     legacy = numpy.random.get_state()  # noqa: NPY002 - the user's generator
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
         yield
     finally:

@@ -85,9 +85,9 @@ class RunFolder:
         """
         self._refuse_strangers()
         record = _read(self.path / FINISHED_FILE)
-        if record is None or record["settings"] != digest(_read(self.path / SETTINGS_FILE)):
-            return None
-        return record["metrics"]
+        # By its own words, too: those of an earlier version name classes by where they were.
+        own = {digest(self._settings), digest(_read(self.path / SETTINGS_FILE))}
+        return record["metrics"] if record is not None and record["settings"] in own else None
 
     def checkpoint(self) -> str | None:
         """Return where a run that was interrupted here goes on: its last checkpoint, or None."""
@@ -130,11 +130,11 @@ class RunFolder:
                 f"checkpoints without {SETTINGS_FILE}. Name another folder, or go on with that run "
                 "by `resume=`."
             )
-        found = _as_named_now(found)
-        if digest(found) != digest(self._settings):
+        found, own = _as_named_now(found), _as_named_now(self._settings)
+        if digest(found) != digest(own):
             raise ValueError(
                 f"Expected the settings of the run in {self.path}, but got "
-                f"{'; '.join(differences(found, self._settings))}. A folder holds one run: name "
+                f"{'; '.join(differences(found, own))}. A folder holds one run: name "
                 "another one (hydra.run.dir, hydra.sweep.dir), delete it, or go on with other "
                 f"settings by `resume={self.path / CHECKPOINT}`. Its own settings are in "
                 f"{SETTINGS_FILE}."

@@ -160,6 +160,21 @@ def test_memory_is_freed_after_it_ran_out_and_no_other_error(
     assert freed == [0]
 
 
+def test_memory_that_ran_out_in_a_hook_is_freed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    freed: list[bool] = []
+
+    def fail(*args: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(network_probe, "free_memory", lambda: freed.append(True))
+    monkeypatch.setattr("lightning_lyap.network.sequences.Recording._state_row", fail)
+    run = outcome(tmp_path, max_epochs=1)
+    assert LESS_MEMORY in run.history.failures[0]["message"]
+    assert freed == [True] * 2
+
+
 @pytest.mark.parametrize("initialized", [True, False])
 def test_what_cuda_cached_goes_back_to_the_device(
     monkeypatch: pytest.MonkeyPatch, initialized: bool

@@ -161,3 +161,13 @@ def test_stacked_and_compiled_cells_are_recorded_each_for_itself(backend: str | 
     recorded = recorder.sequences()
     assert_near(recorded["a"].inputs, x[:2, :4], 0)
     assert_near(recorded["b"].inputs, torch.stack(seen, 1)[:2, :4], 0)
+
+
+def test_a_process_without_a_share_records_nothing_and_disturbs_nothing() -> None:
+    cell, x = nn.GRUCell(3, 4), torch.randn(2, 5, 3)
+    recorder = InputRecorder({"cell": cell}, 0, 5)
+    with recorder:
+        h = torch.zeros(2, 4)
+        for t in range(5):
+            h = cell(x[:, t], h)
+    assert recorder.recorded().sequences == {}

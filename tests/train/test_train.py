@@ -1,6 +1,7 @@
 """The main command: configuration, a run to its end, sweeps, errors before work starts."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -50,6 +52,15 @@ def test_every_group_composes(task: str, lyapunov: str, trainer: str) -> None:
     assert callback.settings.num_exponents == (32 if lyapunov == "leading" else None)
     assert callback.settings.orthonormalize_every == ("auto" if lyapunov == "auto" else 1)
     assert callback.settings.layers == "joint"
+
+
+def test_a_configuration_can_be_pickled_and_its_types_are_checked() -> None:
+    cfg = composed("lyapunov.modules=[1]")
+    assert pickle.dumps(cfg)
+    assert instantiate(cfg.lyapunov).modules == ("1",)
+    for wrong in ("modules={a: 1}", "modules=rnn", "state=null", "num_steps=abc", "dtype=[1]"):
+        with pytest.raises(ConfigCompositionException):
+            composed(f"lyapunov.{wrong}")
 
 
 def test_every_option_of_every_group_is_composed() -> None:

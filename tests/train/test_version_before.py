@@ -9,12 +9,15 @@ after its first epoch::
         trainer.enable_model_summary=false logger=csv trainer.max_epochs=2 hydra.run.dir=finished
 """
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from hydra.utils import get_class
 
 from lightning_lyap import SpectrumHistory
+from lightning_lyap.tasks.run_folder import RunFolder
 from tests.training import leave_rhyme, train_here
 
 BEFORE = Path(__file__).with_name("version_before")
@@ -32,6 +35,18 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     leave_rhyme(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_configurations_that_name_classes_by_where_they_were_are_built() -> None:
+    names = ("exact_resume.ExactResume", "modules.CharRNN", "modules.MocapRNN")
+    for name in names:
+        assert get_class(f"lightning_lyap.{name}").__module__.startswith("lightning_lyap.tasks.")
+
+
+def test_a_configuration_that_names_them_so_goes_on_in_its_folder(runs: Path) -> None:
+    settings = json.loads((runs / "finished" / "settings.json").read_text())
+    assert "lightning_lyap.exact_resume." in json.dumps(settings)
+    assert RunFolder(runs / "finished", settings).finished() is not None
 
 
 def test_a_finished_run_is_not_run_again(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
