@@ -57,6 +57,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     losses, objective = LossRecorder(), Objective(cfg.objective, cfg.lyapunov.name, is_swept())
     recorders = [spectra, losses, objective]
     callbacks = [*(instantiate(node) for node in cfg.callbacks.values()), *recorders]
+    # Before the Trainer would: the size of the network is that of the data.
     datamodule: Any = instantiate(cfg.datamodule)
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -154,7 +155,7 @@ def given() -> set[str]:
 
 
 def report(cfg: DictConfig, result: dict[str, Any]) -> str:
-    """Say what came out and where it is.
+    """Return what came out and where it is, as text.
 
     Args:
         cfg: The configuration.
@@ -192,7 +193,7 @@ def report(cfg: DictConfig, result: dict[str, Any]) -> str:
 
 
 def is_swept() -> bool:
-    """Tell whether this is one of the runs of a sweep."""
+    """Return whether this is one of the runs of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 

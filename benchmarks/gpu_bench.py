@@ -87,7 +87,7 @@ class Replayed:
 
     def __call__(self, basis: Tensor, passes: int = 1, panel_width: int | None = None) -> Any:
         """Replay; see `cholesky_qr`."""
-        key = (basis.shape, basis.dtype, passes, panel_width or cholesky.PANEL)
+        key = (basis.shape, basis.dtype, passes, panel_width or cholesky.PANEL_WIDTH)
         if key not in self._graphs:
             given = basis.mT.contiguous().mT
             cholesky_qr(given, passes, panel_width=panel_width)
@@ -109,7 +109,7 @@ def text(value: Any) -> str:
 @contextmanager
 def panels(width: int) -> Iterator[None]:
     """Let `cholesky_qr` take panels of another width."""
-    with mock.patch.object(cholesky, "PANEL", width):
+    with mock.patch.object(cholesky, "PANEL_WIDTH", width):
         yield
 
 
@@ -117,8 +117,8 @@ def panels(width: int) -> Iterator[None]:
 def cascade(method: Callable[..., Any] = cholesky_qr) -> Iterator[None]:
     """Let the package use the cascade on every device, and this in place of `cholesky_qr`."""
     with (
-        mock.patch.object(orthonormal, "pays_on", return_value=True),
-        mock.patch.object(trajectories, "pays_on", return_value=True),
+        mock.patch.object(orthonormal, "cascade_is_faster_on", return_value=True),
+        mock.patch.object(trajectories, "cascade_is_faster_on", return_value=True),
         mock.patch.object(orthonormal, "cholesky_qr", method),
     ):
         yield

@@ -33,7 +33,7 @@ def run_name(overrides: str) -> str:
 
     Returns:
         The same where it is a name. What no folder can be called is replaced, what is too long is
-        cut, and a digest then tells the names apart.
+        cut, and a digest then keeps the names apart.
 
     Example:
         >>> run_name("init_p=0.1,task.lr=0.01")

@@ -14,6 +14,9 @@ from omegaconf import MISSING
 from conf import folders as folders
 from lightning_lyap import LyapunovSpectrumCallback
 
+# Of an argument of any other type the class itself checks the value.
+HYDRAS_TYPES = (int, bool, str, int | None)
+
 
 @dataclass
 class TaskConfig:
@@ -84,28 +87,22 @@ class TrainerConfig:
     default_root_dir: str | None = None
 
 
-def _arguments_of(kind: type, path: str, **defaults: Any) -> Any:
-    """Make a type of the arguments of a class, which checks what Hydra has no types for."""
-    arguments = signature(kind).parameters.values()
-    plain = (int, bool, str, int | None)
-    return make_dataclass(
-        f"{kind.__name__}Config",
-        [
-            ("_target_", str, path),
-            *(
-                (
-                    a.name,
-                    a.annotation if a.annotation in plain else Any,
-                    defaults.get(a.name, a.default),
-                )
-                for a in arguments
-            ),
-        ],
-    )
+def _config_of(kind: type, path: str, **defaults: Any) -> Any:
+    """Make a dataclass of the arguments of a class; types that Hydra doesn't have become Any."""
+    fields = [
+        (
+            argument.name,
+            argument.annotation if argument.annotation in HYDRAS_TYPES else Any,
+            defaults.get(argument.name, argument.default),
+        )
+        for argument in signature(kind).parameters.values()
+    ]
+    return make_dataclass(f"{kind.__name__}Config", [("_target_", str, path), *fields])
 
 
+# From the signature, so that a new argument of the callback is a key without being named here.
 # The paper's tasks measure the paper's map, dh'/dh.
-LyapunovConfig = _arguments_of(
+LyapunovConfig = _config_of(
     LyapunovSpectrumCallback, "lightning_lyap.LyapunovSpectrumCallback", state="hidden"
 )
 

@@ -56,11 +56,7 @@ class StudyGoesOn(Callback):
                 sweeper.sampler.seed = (config.seed if seed is None else seed) + told + killed
 
     def _hold(self, folder: Path) -> None:
-        """Keep other processes from the study as long as this one lives.
-
-        Args:
-            folder: The sweep's.
-        """
+        """Keep other processes from the study as long as this one lives."""
         self._lock = FileLock(folder / "study.lock")
         try:
             self._lock.acquire(timeout=10)
@@ -107,7 +103,7 @@ def resume_study(storage: str, name: str) -> tuple[int, int]:
     killed = 0
     for trial in study.get_trials(deepcopy=False):
         if trial.state == optuna.trial.TrialState.RUNNING:
-            # A mark of ours: the sweeper's own failures are trials that ended.
+            # Trials that the sweeper itself fails came to an end: they have no such mark.
             optuna.trial.Trial(study, trial._trial_id).set_user_attr("killed", True)
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             if trial.params:

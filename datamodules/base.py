@@ -123,15 +123,7 @@ class TensorDataModule(pl.LightningDataModule, ABC):
         return self._loader("test")
 
     def _loader(self, name: str, shuffle: bool = False) -> DataLoader[tuple[Tensor, ...]]:
-        """Load a split.
-
-        Args:
-            name: "train", "val" or "test".
-            shuffle: Whether every epoch has an order of its own.
-
-        Returns:
-            A DataLoader that keeps the last, smaller batch.
-        """
+        """Return a DataLoader of a split that keeps the last, smaller batch."""
         return DataLoader(
             self.split(name),
             batch_size=self._batch_size,

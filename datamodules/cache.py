@@ -52,15 +52,7 @@ def write_once(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def _move_into_place(draft: Path, folder: Path) -> None:
-    """Rename a finished folder; another process may have finished first.
-
-    Args:
-        draft: The finished folder.
-        folder: Its final name.
-
-    Raises:
-        OSError: If it cannot be renamed and the final folder does not exist.
-    """
+    """Rename a finished folder; another process may have finished first."""
     try:
         os.replace(draft, folder)
     except OSError:

@@ -47,7 +47,7 @@ class FetchError(RuntimeError):
     """
 
     def __init__(self, reason: str, remedy: str = REMEDY) -> None:
-        """Say what happened and what to do.
+        """Join what happened and what to do.
 
         Args:
             reason: "Expected ..., but got ...", without a full stop.
@@ -121,17 +121,7 @@ def require_address(mirror: Any) -> None:
 
 
 def _check(names: Sequence[str], mirror: Any, **seconds: Any) -> None:
-    """Check what `fetch` is given, before a connection is made.
-
-    Args:
-        names: Names of the registry.
-        mirror: An address or None.
-        **seconds: Limits by name; None is no limit of ``total_seconds``.
-
-    Raises:
-        ValueError: If a name is not in the registry, the mirror is no address, or a limit is not
-            positive.
-    """
+    """Refuse what `fetch` can't do, before a connection is made."""
     strangers = [name for name in names if name not in registry()]
     if strangers:
         raise ValueError(f"Expected names of the registry, but got {strangers}.")
@@ -189,14 +179,7 @@ def fetch(
 
 
 def _import_pooch() -> Any:
-    """Import pooch, an optional dependency.
-
-    Returns:
-        The module.
-
-    Raises:
-        FetchError: If it is not installed.
-    """
+    """Return the module pooch, an optional dependency."""
     try:
         import pooch
     except ImportError as error:
@@ -209,14 +192,7 @@ def _import_pooch() -> Any:
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Silence a logger's line for each of many small files, for the duration of the block.
-
-    Args:
-        logger: The logger; its level is put back afterwards.
-
-    Yields:
-        Nothing.
-    """
+    """Silence a logger's line for each of many small files; its level is put back afterwards."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -226,16 +202,7 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 def _fetch_one(downloads: Any, name: str, downloader: Downloader) -> None:
-    """Fetch one file and translate its failures.
-
-    Args:
-        downloads: The ``pooch.Pooch`` that knows folder, addresses and checksums.
-        name: Name of the registry.
-        downloader: What transfers the bytes.
-
-    Raises:
-        FetchError: If the server does not deliver, the checksum differs, or the time is over.
-    """
+    """Fetch one file; what fails is a FetchError."""
     url, target = downloads.get_url(name), downloads.abspath / name
     try:
         # Two processes may fetch at once, and pooch fails if the other one makes the folder.
@@ -257,14 +224,7 @@ def _fetch_one(downloads: Any, name: str, downloader: Downloader) -> None:
 
 
 def _root_cause(error: BaseException) -> str:
-    """Find what a chain of wrapped network errors began with.
-
-    Args:
-        error: The outermost error.
-
-    Returns:
-        Type and text of the innermost one.
-    """
+    """Return type and text of the error that a chain of wrapped network errors began with."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return f"{type(error).__name__}: {error}"

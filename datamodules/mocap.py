@@ -137,7 +137,7 @@ class MocapDataModule(TensorDataModule):
         return {**splits, "test": splits["val"]}
 
     def baselines(self) -> dict[str, float]:
-        """Tell what a network has to beat on the held-out frames.
+        """Return what a network has to beat on the held-out frames.
 
         Returns:
             Mean squared errors over the validation targets, in units of the columns' variance:
@@ -181,17 +181,7 @@ class MocapDataModule(TensorDataModule):
         return torch.stack(spread(rounds, num_sequences))
 
     def _windows(self, parts: list[Tensor]) -> TensorDataset:
-        """Cut the parts of a split into windows and the frames that follow them.
-
-        Args:
-            parts: Scaled frames ``[F, num_features]`` of each recording.
-
-        Returns:
-            Inputs ``[N, window, num_features]`` and targets ``[N, num_features]``.
-
-        Raises:
-            ValueError: If no part is long enough.
-        """
+        """Cut parts ``[F, D]`` into windows ``[N, window, D]`` and what follows, ``[N, D]``."""
         pieces = windows(parts, self._window + 1)
         if len(pieces) == 0:
             raise ValueError(
@@ -203,12 +193,7 @@ class MocapDataModule(TensorDataModule):
         return TensorDataset(inputs.contiguous(), targets.contiguous())
 
     def _describe(self, recordings: list[Tensor], statistics: Statistics) -> None:
-        """Fill the public attributes.
-
-        Args:
-            recordings: All frames ``[F, 117]`` of each recording.
-            statistics: Which columns are used.
-        """
+        """Fill the public attributes; ``recordings`` are ``[F, 117]`` each."""
         self.columns = statistics.columns.tolist()
         self.num_recordings = len(recordings)
         self.num_frames = sum(map(len, recordings))
@@ -216,32 +201,14 @@ class MocapDataModule(TensorDataModule):
 
 
 def _constant_and_copy_errors(split: TensorDataset, mean: Tensor) -> dict[str, float]:
-    """Measure two predictors that know nothing of dynamics.
-
-    Args:
-        split: Inputs ``[N, window, D]`` and targets ``[N, D]``.
-        mean: Mean training frame ``[D]``.
-
-    Returns:
-        Mean squared errors "constant" and "copy_last".
-    """
+    """Return the mean squared errors of the mean frame, ``[D]``, and of the last of a window."""
     inputs, targets = split.tensors
     guesses = {"constant": mean, "copy_last": inputs[:, -1]}
     return {name: (targets - guess).square().mean().item() for name, guess in guesses.items()}
 
 
 def _known_actions(actions: Sequence[str]) -> list[str]:
-    """Check the actions.
-
-    Args:
-        actions: Their names.
-
-    Returns:
-        The names as plain strings.
-
-    Raises:
-        ValueError: If there is none, one twice, or an unknown one.
-    """
+    """Return the names of actions as plain strings; refuse none, one twice, an unknown one."""
     given = (actions,) if isinstance(actions, str) or not isinstance(actions, Iterable) else actions
     names = [str(action) for action in given]
     if not names or len(set(names)) < len(names) or not set(names) <= set(ACTIONS):
@@ -252,15 +219,7 @@ def _known_actions(actions: Sequence[str]) -> list[str]:
 
 
 def _require_fractions(min_std: float, train_fraction: float) -> None:
-    """Check the two real numbers.
-
-    Args:
-        min_std: Smallest standard deviation of a usable column.
-        train_fraction: Fraction of the frames used for training.
-
-    Raises:
-        ValueError: If one is out of its range.
-    """
+    """Refuse a standard deviation or a fraction out of its range."""
     if not min_std >= 0:
         raise ValueError(f"Expected min_std to be at least 0, but got {min_std!r}.")
     if not 0 < train_fraction < 1:

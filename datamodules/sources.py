@@ -118,7 +118,7 @@ class DataSource(Source):
         connect_seconds: float = 5.0,
         fetch_seconds: float = 30.0,
     ) -> None:
-        """Remember the wishes; the disk is looked at later.
+        """Check and keep the arguments; the disk is read later.
 
         Args:
             dataset: What to find.
@@ -203,31 +203,16 @@ class DataSource(Source):
         )
 
     def _given_folder(self) -> Path | None:
-        """Name the folder the user pointed to.
-
-        Returns:
-            ``data_dir``, else ``LYAP_DATA_DIR``, else None.
-        """
+        """Return ``data_dir``, else ``LYAP_DATA_DIR``, else None."""
         folder = self._data_dir or os.environ.get("LYAP_DATA_DIR")
         return Path(folder).expanduser() if folder else None
 
     def _standin(self) -> Path:
-        """Name the folder of the stand-in.
-
-        Returns:
-            A folder in the cache.
-        """
+        """Return the folder of the stand-in, in the cache."""
         return cache_folder(self._cache_dir) / "synthetic" / self._dataset.standin
 
     def _require_files(self, folder: Path) -> None:
-        """Check that a given folder holds the data; its content is the user's affair.
-
-        Args:
-            folder: The given folder.
-
-        Raises:
-            FileNotFoundError: If a file is missing.
-        """
+        """Refuse a given folder that lacks a file; the content of files is not checked."""
         missing = [name for name in self._dataset.files if not (folder / name).is_file()]
         if missing:
             origin = "data_dir" if self._data_dir else "LYAP_DATA_DIR"
@@ -240,15 +225,7 @@ class DataSource(Source):
             )
 
     def _fetch(self, connect_seconds: float = 10.0, total_seconds: float | None = None) -> None:
-        """Fetch what the cache lacks.
-
-        Args:
-            connect_seconds: Seconds until the server has to connect.
-            total_seconds: Seconds for everything, or None.
-
-        Raises:
-            FetchError: If that fails.
-        """
+        """Fetch what the cache lacks, within ``total_seconds`` if there is such a limit."""
         fetch(
             self._dataset.files,
             cache_folder(self._cache_dir),
@@ -271,11 +248,7 @@ class DataSource(Source):
         write_once(self._standin(), self._dataset.write_standin)
 
     def _announce(self, reason: str) -> None:
-        """Warn, once per process and data set, that a stand-in replaces the real data.
-
-        Args:
-            reason: Why.
-        """
+        """Warn, once per process and data set, that a stand-in replaces the real data."""
         title = self._dataset.title
         if title in _announced:
             return

@@ -83,30 +83,13 @@ def generate_recording(action: str, index: int, num_frames: int, seed: int = 0) 
 
 
 def _phase(seconds: FloatArray, frequency: float, rng: random.Random) -> FloatArray:
-    """Advance a phase whose tempo drifts slowly.
-
-    Args:
-        seconds: Times ``[F]``.
-        frequency: Mean cycles per second.
-        rng: Chooses where the phase and its drift begin.
-
-    Returns:
-        Phase ``[F]`` in radians.
-    """
+    """Return a phase in radians, ``[F]``, whose tempo drifts slowly around cycles per second."""
     drift = 0.5 * np.sin(2 * pi * frequency / (4 * sqrt(2)) * seconds + rng.uniform(0, 2 * pi))
     return 2 * pi * frequency * seconds + rng.uniform(0, 2 * pi) + drift
 
 
 def _reach(seconds: FloatArray, rng: random.Random) -> FloatArray:
-    """Let an amplitude swell and ebb within a few seconds.
-
-    Args:
-        seconds: Times ``[F]``.
-        rng: Chooses depth, period and beginning.
-
-    Returns:
-        Positive factors ``[F]``.
-    """
+    """Return positive factors, ``[F]``, that rise and fall within a few seconds."""
     period = rng.uniform(3.0, 7.0)
     swell = np.sin(2 * pi * seconds / period + rng.uniform(0, 2 * pi))
     return rng.uniform(0.8, 1.2) * (1 + rng.uniform(0.1, 0.3) * swell)
@@ -115,17 +98,7 @@ def _reach(seconds: FloatArray, rng: random.Random) -> FloatArray:
 def _root(
     seconds: FloatArray, phase: FloatArray, second_phase: FloatArray, rng: random.Random
 ) -> FloatArray:
-    """Move the whole body: it wanders, bobs twice a cycle, and sways.
-
-    Args:
-        seconds: Times ``[F]``.
-        phase: Main phase ``[F]`` in radians.
-        second_phase: Second phase ``[F]`` in radians.
-        rng: Chooses the way.
-
-    Returns:
-        Position and rotation ``[F, 6]``.
-    """
+    """Return position and rotation of the body, ``[F, 6]``, which wanders, bobs and sways."""
     bob = 0.4 * np.sin(2 * phase) + 0.2 * np.sin(second_phase)
     position = []
     for mean, spread in ROOT_POSITION:
@@ -138,17 +111,7 @@ def _root(
 def _limb(
     num_joints: int, phase: FloatArray, second_phase: FloatArray, rng: random.Random
 ) -> FloatArray:
-    """Move a chain of joints, each after its parent and bent by the parent's angle.
-
-    Args:
-        num_joints: Number of angles J.
-        phase: Main phase ``[F]`` of the limb in radians.
-        second_phase: Second phase ``[F]`` in radians.
-        rng: Chooses posture and gesture; the same for all recordings of an action.
-
-    Returns:
-        Angles ``[F, J]`` in radians, from the root outwards.
-    """
+    """Return angles of a chain of joints, ``[F, J]``, radians, each after and by its parent's."""
     angles: list[FloatArray] = []
     parent = np.zeros_like(phase)
     for joint in range(num_joints):

@@ -76,14 +76,7 @@ def generate_text(num_characters: int = 1_200_000, seed: int = 0) -> str:
 
 
 def _roman(number: int) -> str:
-    """Write a number in Roman numerals.
-
-    Args:
-        number: A number from 1 to 89.
-
-    Returns:
-        The numeral.
-    """
+    """Return a number from 1 to 89 in Roman numerals."""
     digits = []
     for value, digit in ROMAN:
         count, number = divmod(number, value)
@@ -126,22 +119,11 @@ class _Writer:
 
     @staticmethod
     def _wrap(paragraph: str) -> str:
-        """Break a paragraph into lines.
-
-        Args:
-            paragraph: One long line.
-
-        Returns:
-            Lines of at most 72 characters.
-        """
+        """Break a paragraph into lines of at most 72 characters."""
         return textwrap.fill(paragraph, LINE_WIDTH, break_long_words=False, break_on_hyphens=False)
 
     def _paragraph(self) -> str:
-        """Write a paragraph about one person, whom its last sentence names again.
-
-        Returns:
-            One line.
-        """
+        """Write a paragraph about one person, whom its last sentence names again."""
         rng = self._rng
         title, given, family = rng.choice(PEOPLE).split()
         pronoun = "she" if title in WOMEN else "he"
@@ -156,14 +138,7 @@ class _Writer:
         return " ".join(sentences)
 
     def _speech(self, pronoun: str) -> str:
-        """Write direct speech, some of it with a quotation inside.
-
-        Args:
-            pronoun: The speaker's pronoun.
-
-        Returns:
-            A sentence whose quotation marks are balanced.
-        """
+        """Write direct speech, some with a quotation inside; its quotation marks are balanced."""
         rng = self._rng
         first, rest = _capitalized(self._clause()), self._clause()
         mark = rng.choice((",", "!", "?", "..."))
@@ -175,14 +150,7 @@ class _Writer:
         return f'"{first}; {rng.choice(LINKS)} {rest}{mark}" {said}.'
 
     def _statement(self, pronoun: str) -> str:
-        """Write a sentence of two or three clauses.
-
-        Args:
-            pronoun: Pronoun of the paragraph's person.
-
-        Returns:
-            The sentence.
-        """
+        """Write a sentence of two or three clauses about the person of the paragraph."""
         rng = self._rng
         opening = f"{_capitalized(pronoun)} {rng.choice(SAW)} {self._noun_phrase()[0]}"
         parts = [opening if rng.random() < 0.5 else _capitalized(self._clause())]
@@ -190,11 +158,7 @@ class _Writer:
         return ", ".join(parts) + "."
 
     def _clause(self) -> str:
-        """Write a clause whose verb agrees with its subject over what stands between.
-
-        Returns:
-            The clause, without a capital or a final mark.
-        """
+        """Write a clause whose verb agrees with its subject over what stands between."""
         rng = self._rng
         subject, plural = self._noun_phrase()
         between = ""
@@ -205,11 +169,7 @@ class _Writer:
         return f"{subject}{between} {rng.choice(ACTS)[plural]} {rng.choice(PLACES)}"
 
     def _brackets(self) -> str:
-        """Write a remark in brackets, at times with a remark of its own.
-
-        Returns:
-            A balanced remark with a space before it.
-        """
+        """Write a remark in brackets after a space, at times with another one inside."""
         rng = self._rng
         inner = ""
         if rng.random() < 0.4:
@@ -217,11 +177,7 @@ class _Writer:
         return f" (whom {self._noun_phrase()[0]} {rng.choice(SAW)}{inner} {rng.choice(PLACES)})"
 
     def _noun_phrase(self) -> tuple[str, bool]:
-        """Write a noun phrase.
-
-        Returns:
-            The phrase, and whether it is plural.
-        """
+        """Write a noun phrase, and return whether it is plural."""
         rng = self._rng
         plural = rng.random() < 0.5
         article = rng.choice(("the", "those", "some")) if plural else rng.choice(("the", "that"))
@@ -229,12 +185,5 @@ class _Writer:
 
 
 def _capitalized(clause: str) -> str:
-    """Begin with a capital.
-
-    Args:
-        clause: Any clause that is not empty.
-
-    Returns:
-        The clause with its first letter in upper case.
-    """
+    """Return a clause with its first letter in upper case."""
     return clause[0].upper() + clause[1:]

@@ -153,14 +153,7 @@ class CharTextDataModule(TensorDataModule):
         return torch.stack([self._test_tokens[start : start + num_steps] for start in starts])
 
     def _windows(self, tokens: Tensor) -> TensorDataset:
-        """Cut a split into windows that do not overlap.
-
-        Args:
-            tokens: Tokens ``[n]`` of the split.
-
-        Returns:
-            Inputs ``[N, T]`` and targets ``[N, T]``, the inputs one character on.
-        """
+        """Cut tokens ``[n]`` into inputs ``[N, T]``, without overlap, and the same one token on."""
         length = self._sequence_length
         num_windows = (len(tokens) - 1) // length
         inputs = tokens[: num_windows * length].view(num_windows, length)

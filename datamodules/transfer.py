@@ -107,15 +107,7 @@ class Downloader:
         Path(output_file).write_bytes(content.getvalue())
 
     def _wait(self, thread: threading.Thread, progress: _Progress) -> None:
-        """Wait for a transfer, but not beyond the limits.
-
-        Args:
-            thread: The thread that transfers.
-            progress: Its progress.
-
-        Raises:
-            TimeoutError: If nothing arrived within ``connect_seconds``, or the deadline passed.
-        """
+        """Wait for a transfer, but not beyond the limits."""
         if self._deadline is None:
             thread.join()
             return

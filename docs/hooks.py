@@ -17,7 +17,7 @@ LINK = re.compile(r"\[`[\w/]+\.py::([^`]+)`\]\(\.\./(tests/[\w/]+)\.py\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add a page for every test file that the matrix of modes links to.
+    """Add a page for every test file that docs/modes.md links to.
 
     Args:
         files: Of the documentation.
@@ -38,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead the links of the matrix to the lines of their tests.
+    """Lead the links of docs/modes.md to the lines of their tests.
 
     Args:
         markdown: Of a page.
@@ -78,23 +78,13 @@ def line_of(test: str, source: str) -> int | None:
 
 
 def _to_line(match: re.Match[str]) -> str:
-    """Render a link of the matrix as one to a line of the page of its file.
-
-    Args:
-        match: Of `LINK`.
-
-    Returns:
-        HTML.
-
-    Raises:
-        ValueError: If there is no such test.
-    """
+    """Return a link of docs/modes.md, a match of `LINK`, as HTML with the line of the test."""
     name, stem = match[1], match[2]
     line = line_of(name, (ROOT / f"{stem}.py").read_text(encoding="utf-8"))
     if line is None:
         raise ValueError(
             f"Expected {stem}.py to have a test {name!r}, but it has none. Correct the row in "
-            "docs/modes.yaml and run `python docs/generate_modes.py`."
+            "docs/modes.md."
         )
     shown = f"{stem}.py::{name}".replace("_", "_<wbr>").replace("::", "::<wbr>")
     return f'<a href="{stem}.html#__codelineno-0-{line}"><code>{shown}</code></a>'

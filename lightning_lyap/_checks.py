@@ -1,4 +1,8 @@
-"""Checks of settings, before any work starts; `tensor_checks` has those of what is measured."""
+"""Checks of settings and tensors, before any work starts.
+
+Checks of a setting take its name and its value and return the value as what it stands for; they
+raise a TypeError for a value of another kind, and a ValueError for one out of range.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
@@ -14,11 +18,7 @@ MOST_SEED = 2**64  # of torch's generators
 class CheckedSettings(NamedTuple):
     """The estimator's settings that do not depend on its inputs, as plain numbers.
 
-    Attributes:
-        num_exponents: K, or None.
-        warmup_steps: At least 0.
-        orthonormalize_every: At least 1, or ``"auto"``.
-        seed: At least 0.
+    See `lyapunov_spectrum` for their meanings and `check_settings` for their ranges.
     """
 
     num_exponents: int | None
@@ -30,18 +30,8 @@ class CheckedSettings(NamedTuple):
 def check_count(name: str, value: Any, minimum: int) -> int:
     """Check that a setting is a whole number of at least some size.
 
-    Args:
-        name: The setting's name.
-        value: Its value: an int, or what stands for one, such as NumPy's integers and integer
-            tensors of one element.
-        minimum: The smallest value allowed.
-
-    Returns:
-        The value as an int.
-
-    Raises:
-        TypeError: If it is no whole number; bools are none.
-        ValueError: If it is too small.
+    Ints and what stands for one, such as NumPy's integers and integer tensors of one element, but
+    no bools.
 
     Example:
         >>> check_count("num_exponents", 3, 1)
@@ -56,35 +46,17 @@ def check_count(name: str, value: Any, minimum: int) -> int:
 
 
 def _as_int(value: Any) -> int | None:
-    """Return the int that a value stands for (`operator.index`), or None if it is no whole number.
-
-    Args:
-        value: Anything.
-
-    Returns:
-        The int; None for bools of any make, too.
-    """
+    """Return the int a value stands for; None if it is no whole number, or a bool of any make."""
     if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
         return None
     try:
         return index(value)
-    except Exception:  # a TypeError, or what a tensor without values says
+    except (TypeError, ValueError, RuntimeError):  # the last two from tensors without values
         return None
 
 
 def check_interval(value: Any) -> Any:
-    """Check the interval between factorizations.
-
-    Args:
-        value: At least 1, or ``"auto"``.
-
-    Returns:
-        An int or ``"auto"``.
-
-    Raises:
-        TypeError: If it is no whole number.
-        ValueError: If it is too small, or another word.
-    """
+    """Check the interval between factorizations: at least 1, or ``"auto"``."""
     name = "orthonormalize_every"
     if isinstance(value, str) and value == "auto":
         return "auto"
@@ -99,18 +71,8 @@ def check_settings(
 ) -> CheckedSettings:
     """Check the estimator's settings that do not depend on its inputs.
 
-    Args:
-        num_exponents: K, at least 1, or None.
-        warmup_steps: At least 0.
-        orthonormalize_every: At least 1, or ``"auto"``.
-        seed: At least 0.
-
-    Returns:
-        The settings as plain numbers.
-
-    Raises:
-        TypeError: If one is no int.
-        ValueError: If one is out of range.
+    At least 1 exponent or None, 0 steps of warm-up, 1 step between factorizations or ``"auto"``,
+    and a seed from 0 to 2**64 - 1.
     """
     checked = CheckedSettings(
         None if num_exponents is None else check_count("num_exponents", num_exponents, 1),
@@ -124,70 +86,27 @@ def check_settings(
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """Check that a setting is True or False, and no word that only looks like one.
-
-    Args:
-        name: The setting's name.
-        value: Its value.
-
-    Returns:
-        The value.
-
-    Raises:
-        TypeError: If it is no bool.
-    """
+    """Check that a setting is True or False, and no word that only looks like one."""
     if not isinstance(value, bool):
         raise TypeError(f"Expected `{name}` to be True or False, but got {value!r}.")
     return value
 
 
 def check_function(name: str, value: Any) -> None:
-    """Check that a setting can be called, or is None.
-
-    Args:
-        name: The setting's name.
-        value: Its value.
-
-    Raises:
-        TypeError: If it is neither.
-    """
+    """Check that a setting can be called, or is None."""
     if value is not None and not callable(value):
         raise TypeError(f"Expected `{name}` to be a function or None, but got {value!r}.")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    """Check that a setting is one of some words.
-
-    Args:
-        name: The setting's name.
-        value: Its value.
-        choices: The words.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: If it is none of them.
-    """
+    """Check that a setting is one of some words."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"Expected `{name}` to be one of {tuple(choices)}, but got {value!r}.")
     return value
 
 
 def check_name(name: str, value: Any) -> str:
-    """Check that a setting can be the name of a folder and of what is logged.
-
-    Args:
-        name: The setting's name.
-        value: Its value.
-
-    Returns:
-        The value.
-
-    Raises:
-        TypeError: If it is no word.
-        ValueError: If it is empty, or leads out of a folder.
-    """
+    """Check that a setting names a folder, which does not lead out of another, and a logged key."""
     if not isinstance(value, str):
         raise TypeError(f"Expected `{name}` to be a word, but got {value!r}.")
     parts = value.split("/")
@@ -201,22 +120,7 @@ def check_name(name: str, value: Any) -> str:
 def check_range(
     name: str, value: Any, low: float, high: float = float("inf"), *, open_low: bool = False
 ) -> float:
-    """Check that a setting is a number in ``[low, high)``, or ``(low, high)``.
-
-    Args:
-        name: The setting's name.
-        value: Its value.
-        low: Lower end.
-        high: Upper end, excluded.
-        open_low: Whether the lower end is excluded, too.
-
-    Returns:
-        The value as a float.
-
-    Raises:
-        TypeError: If it is no number.
-        ValueError: If it is out of range.
-    """
+    """Check that a setting is a number in ``[low, high)``, or ``(low, high)`` with ``open_low``."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"Expected `{name}` to be a number, but got {value!r}.")
     number = float(value)
@@ -227,15 +131,9 @@ def check_range(
 
 
 def check_readable(name: str, tensor: Tensor) -> None:
-    """Refuse tensors whose numbers can't be read: nested, sparse, quantized, or without any.
+    """Refuse tensors whose numbers can't be read.
 
-    Args:
-        name: The argument's name.
-        tensor: A tensor.
-
-    Raises:
-        TypeError: If it is nested, or laid out in another way than `torch.strided`.
-        ValueError: If it is on the device ``"meta"``.
+    TypeError for nested, quantized and sparse ones, ValueError for those on the device ``"meta"``.
     """
     if tensor.is_nested:
         raise TypeError(
@@ -258,15 +156,9 @@ def check_readable(name: str, tensor: Tensor) -> None:
 def check_state_tensors(state: Any) -> None:
     """Check what a user gives as initial state: its tensors, not yet their form and shapes.
 
-    Entries that are not finite are left to the estimate, which leaves out such sequences.
-
-    Args:
-        state: A tensor, or a tuple, list or mapping of such; None; or the form of dynamics of the
-            user's own, whose tensors can't be looked at.
-
-    Raises:
-        TypeError: If a tensor is complex, or none of numbers one after the other.
-        ValueError: If a tensor holds no numbers.
+    A tensor, or a tuple, list or mapping of such; None; or the form of dynamics of the user's own,
+    whose tensors can't be looked at. TypeError for complex tensors and those `check_readable`
+    refuses. Entries that are not finite are left to the estimate, which leaves out such sequences.
     """
     for tensor in _tensors_in(state):
         check_readable("initial_state", tensor)

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-Report = Callable[[int], None]
+# Called with the number of steps done.
+OnStep: TypeAlias = Callable[[int], None]
 
 
 class _Library(NamedTuple):
@@ -29,11 +30,7 @@ class _StoppedError(Exception):
 
 @lru_cache(maxsize=1)
 def _library() -> _Library | None:
-    """Find the functions; None where torch is not built with MKL and OpenMP.
-
-    Returns:
-        The functions.
-    """
+    """Return these functions; None where torch is not built with MKL and OpenMP."""
     if not (torch.backends.mkl.is_available() and torch.backends.openmp.is_available()):
         return None
     path = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
@@ -48,25 +45,14 @@ def _library() -> _Library | None:
         return None
 
 
-def num_shares(num_sequences: int) -> int:
-    """Tell how many shares of the sequences can run side by side.
-
-    Args:
-        num_sequences: B.
-
-    Returns:
-        At most the number of threads torch may use; 1 where a thread can't be given its own.
-    """
-    return 1 if _library() is None else min(torch.get_num_threads(), num_sequences)
+def usable_threads() -> int:
+    """Return how many threads torch may use; 1 where a thread can't be given its own number."""
+    return 1 if _library() is None else torch.get_num_threads()
 
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Let what this thread computes run on it alone, where that can be set for a thread.
-
-    Yields:
-        None.
-    """
+    """Let what this thread computes run on it alone, where that can be set for a thread."""
     library = _library()
     if library is None:
         yield
@@ -83,7 +69,7 @@ def single_threaded() -> Iterator[None]:
 
 
 def run_side_by_side(
-    calls: Sequence[Callable[[Report | None], None]], report: Report | None
+    calls: Sequence[Callable[[OnStep | None], None]], on_step: OnStep | None
 ) -> None:
     """Run one call on this thread, the others each on one of its own.
 
@@ -92,42 +78,43 @@ def run_side_by_side(
 
     Args:
         calls: Each takes a function to be called after every step.
-        report: That of the first call.
+        on_step: That of the first call.
     """
     stop = Event()
 
-    def heed(done: int) -> None:
+    def go_on(done: int) -> None:
         if stop.is_set():
             raise _StoppedError
 
-    def first(done: int) -> None:
-        heed(done)
-        if report is not None:
-            report(done)
+    def go_on_here(done: int) -> None:
+        go_on(done)
+        if on_step is not None:
+            on_step(done)
 
-    def work(call: Callable[[Report | None], None]) -> None:
-        try:
-            with single_threaded(), torch.no_grad():
-                call(heed)
-        except BaseException:
+    def work(call: Callable[[OnStep | None], None]) -> None:
+        with single_threaded(), torch.no_grad():
+            call(go_on)
+
+    def stop_on_failure(future: Future[None]) -> None:
+        if future.exception() is not None:
             stop.set()
-            raise
 
+    futures: list[Future[None]] = []
     with ThreadPoolExecutor(max(1, len(calls) - 1)) as pool:
-        futures: list[Future[None]] = []
         try:
-            futures.extend(pool.submit(work, call) for call in calls[1:])
+            for call in calls[1:]:
+                futures.append(pool.submit(work, call))
+                futures[-1].add_done_callback(stop_on_failure)
             with single_threaded():
-                calls[0](first)
+                calls[0](go_on_here)
             wait(futures)
         except _StoppedError:
             pass  # one of the others has failed, and says so below
-        except BaseException:
-            stop.set()
-            raise
-    errors = [error for future in futures if (error := future.exception()) is not None]
-    for error in errors:
-        if not isinstance(error, _StoppedError):
+        finally:
+            stop.set()  # without effect where all have ended
+    for future in futures:
+        error = future.exception()
+        if error is not None and not isinstance(error, _StoppedError):
             raise error
 
 
@@ -146,13 +133,13 @@ LIMITS = (
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Ask for the free memory.
+    """Return the free memory.
 
     Args:
         device: Where.
 
     Returns:
-        Bytes: on CUDA those of the device and of torch's own cache; on Linux what can be had
+        Bytes: on CUDA those of the device and of torch's own cache; on Linux what is free
         without swapping, and no more than the control group has left; None elsewhere.
     """
     if device.type == "cuda":
@@ -163,7 +150,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def _available() -> int | None:
-    """Read ``MemAvailable``, in bytes; None where there is no such thing."""
+    """Return ``MemAvailable``, in bytes; None where there is no such thing."""
     try:
         lines = MEMINFO.read_text(encoding="ascii").splitlines()
         (line,) = (line for line in lines if line.startswith("MemAvailable:"))
@@ -173,27 +160,16 @@ def _available() -> int | None:
 
 
 def _left_in_group() -> int | None:
-    """Ask what the control group may still take, in bytes; None without a limit."""
+    """Return what the control group may still take, in bytes; None without a limit."""
     return next((left for names in LIMITS if (left := _left_by(*names)) is not None), None)
 
 
 def _left_by(limit: str, used: str, stat: str, caches: set[str]) -> int | None:
-    """Read what is left of a limit.
-
-    What the group keeps of files is free: the kernel gives it back before it refuses anything.
-
-    Args:
-        limit: File with the limit.
-        used: File with what was taken.
-        stat: File that tells what for.
-        caches: Names of what is kept of files.
-
-    Returns:
-        Bytes; None without a limit.
-    """
+    """Return what is left of a limit, in bytes, by these files; None without a limit."""
     try:
         left = int((CGROUP / limit).read_text(encoding="ascii"))
         left -= int((CGROUP / used).read_text(encoding="ascii"))
+        # What the group keeps of files is free: the kernel gives it back before it refuses any.
         lines = map(str.split, (CGROUP / stat).read_text(encoding="ascii").splitlines())
         return left + sum(int(value) for name, value in lines if name in caches)
     except (OSError, ValueError):  # "max" is no number: no limit
@@ -202,14 +178,7 @@ def _left_by(limit: str, used: str, stat: str, caches: set[str]) -> int | None:
 
 @contextmanager
 def full_precision(device_type: str) -> Iterator[None]:
-    """Switch off autocast and reduced-precision products, and restore both.
-
-    Args:
-        device_type: Type of the device that computes.
-
-    Yields:
-        None.
-    """
+    """Switch off autocast and reduced-precision products, and restore both."""
     with torch.autocast(device_type, enabled=False):
         backends: list[Any] = [
             torch.backends.cuda.matmul,
@@ -236,15 +205,7 @@ def full_precision(device_type: str) -> Iterator[None]:
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor from the CPU to a device without waiting for what the device is doing.
-
-    Args:
-        tensor: On the CPU.
-        device: Where to.
-
-    Returns:
-        The copy; the tensor itself on the CPU.
-    """
+    """Copy a tensor from the CPU to a device without waiting for what the device is doing."""
     if device.type == "cuda":
         # From memory that may be paged out the driver copies only once the device is idle.
         return tensor.pin_memory().to(device, non_blocking=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,19 @@ from lightning_lyap._atomic_files import whole_file
 from lightning_lyap._version import __version__
 from lightning_lyap.estimator.result import LayeredSpectrum, MeanSpectrum
 from lightning_lyap.plotting import plot_history, plot_spectrum
-from lightning_lyap.saved_history import check_saved
 
 ROWS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
+FAILURE = {"epoch", "step", "message"}
+# The tensors of a saved history: a dtype of the same kind, and E measurements of K exponents.
+SAVED = {
+    "epochs": (torch.float64, "E"),
+    "seconds": (torch.float64, "E"),
+    "steps": (torch.int64, "E"),
+    "num_sequences": (torch.int64, "E"),
+    **dict.fromkeys(ROWS, (torch.float64, "EK")),
+    "resolved": (torch.bool, "EK"),
+    "layer": (torch.int64, "EK"),
+}
 
 
 class SpectrumHistory:
@@ -86,7 +97,7 @@ class SpectrumHistory:
         self.seconds.append(float(seconds))
 
     def takes(self, spectrum: MeanSpectrum) -> bool:
-        """Tell whether a spectrum has the size of those before; a history holds one size alone.
+        """Return whether a spectrum has the size of those before; a history holds one size alone.
 
         Args:
             spectrum: What was measured.
@@ -98,7 +109,7 @@ class SpectrumHistory:
         return len(sizes) == 1
 
     def record_failure(self, epoch: float, step: int, message: str) -> None:
-        """Count a measurement that failed.
+        """Add a measurement that failed.
 
         Args:
             epoch: Epochs completed.
@@ -136,14 +147,13 @@ class SpectrumHistory:
         """
         self._require_spectra()
         spectrum = self.spectra[index]
-        title = f"epoch {self.epochs[index]:g}"
         return plot_spectrum(
             spectrum.exponents,
             spectrum.std,
             spectrum.resolved,
             margins=spectrum.margins,
             layer=spectrum.layer,
-            title=title,
+            title=f"epoch {self.epochs[index]:g}",
             ax=ax,
         )
 
@@ -151,6 +161,7 @@ class SpectrumHistory:
         """Return tensors, numbers and text only, fit for checkpoints loaded with weights_only."""
         state: dict[str, Any] = {name: self._rows(name) for name in ROWS} if self.spectra else {}
         if any(spectrum.layer is not None for spectrum in self.spectra):
+            # Whether layers are told apart may change within a run.
             unknown = torch.full((self.spectra[0].num_exponents,), -1)
             rows = [unknown if s.layer is None else s.layer for s in self.spectra]
             state["layer"] = torch.stack(rows)
@@ -173,21 +184,26 @@ class SpectrumHistory:
         Raises:
             ValueError: If something is missing or does not fit together.
         """
-        texts = check_saved(state, ROWS)
-        layers = state.get("layer", [None] * len(state["epochs"]))
-        spectra = [
+        # All is read before anything is taken over: a state that is refused changes nothing.
+        saved = _saved_tensors(state)
+        settings = _saved_json(state, "settings", dict)
+        failures = _saved_json(state, "failures", list)
+        size = _saved_size(state, saved["exponents"].shape[1]) if "exponents" in saved else 0
+        rows = saved.get("layer", [None] * len(saved["epochs"]))
+        layers = [row if row is not None and bool((row >= 0).all()) else None for row in rows]
+        self.spectra = [
             LayeredSpectrum(
-                **{name: state[name][index] for name in ROWS},
-                layer=_known_layer(layers[index]),
-                num_sequences=int(state["num_sequences"][index]),
-                tangent_size=int(state["tangent_size"]),
+                **{name: saved[name][index] for name in ROWS},
+                layer=layers[index],
+                num_sequences=int(saved["num_sequences"][index]),
+                tangent_size=size,
             )
-            for index in range(len(state["epochs"]))
+            for index in range(len(saved["epochs"]))
         ]
-        self.settings, self.failures, self.spectra = texts.settings, texts.failures, spectra
-        self.epochs = state["epochs"].tolist()
-        self.steps = state["steps"].tolist()
-        self.seconds = state["seconds"].tolist()
+        self.settings, self.failures = settings, failures
+        self.epochs = saved["epochs"].tolist()
+        self.steps = saved["steps"].tolist()
+        self.seconds = saved["seconds"].tolist()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the history as a NumPy archive of numbers and text; the file appears whole.
@@ -236,6 +252,7 @@ class SpectrumHistory:
                 f"Expected {os.fspath(path)!r} to be a file of spectra, but there is none. It is "
                 "LOG_DIR/lyapunov/spectra.npz of a run with LyapunovSpectrumCallback(save=True)."
             ) from error
+        # What a damaged archive raises has no end: errors of zipfile, zlib, NumPy and torch.
         except Exception as error:
             raise ValueError(
                 f"Expected {os.fspath(path)!r} to be a file of spectra written by "
@@ -249,15 +266,61 @@ class SpectrumHistory:
         return torch.stack([getattr(spectrum, name) for spectrum in self.spectra])
 
     def _require_spectra(self) -> None:
-        """Refuse to draw an empty history.
-
-        Raises:
-            ValueError: If nothing was measured yet.
-        """
+        """Refuse to draw an empty history."""
         if not self.spectra:
             raise ValueError("Expected at least one spectrum to draw, but the history is empty.")
 
 
-def _known_layer(row: Tensor | None) -> Tensor | None:
-    """Return the layers of one spectrum, ``[K]``; None where they are not told apart (-1)."""
-    return None if row is None or bool((row < 0).any()) else row
+def _saved_tensors(state: Any) -> dict[str, Tensor]:
+    """Return the tensors of a saved history, all of them of the same measurements."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"Expected a saved history, but got a {type(state).__name__}.")
+    saved: dict[str, Tensor] = {}
+    sizes: dict[str, int] = {}
+    for name, (dtype, dimensions) in SAVED.items():
+        # An empty history saves no exponents, and one that never told layers apart no layers.
+        if (dimensions == "EK" and not sizes["E"]) or (name == "layer" and name not in state):
+            continue
+        value = state.get(name)
+        if not isinstance(value, Tensor):
+            raise ValueError(f"Expected a tensor `{name}` in a saved history, but got {value!r}.")
+        sizes = dict(zip(dimensions, value.shape, strict=False)) | sizes
+        shape = [sizes.get(each, 0) for each in dimensions]
+        same_kind = torch.can_cast(value.dtype, dtype) and torch.can_cast(dtype, value.dtype)
+        if list(value.shape) != shape or not same_kind:
+            raise ValueError(
+                f"Expected numbers `{name}` like {dtype} of the shape {shape} in a saved history, "
+                f"but got {value.dtype} of {list(value.shape)}."
+            )
+        saved[name] = value
+    if not bool(saved["epochs"].isfinite().all()):
+        raise ValueError("Expected finite `epochs` in a saved history, but got others.")
+    return saved
+
+
+def _saved_size(state: Mapping[str, Any], num_exponents: int) -> int:
+    """Return N of a saved history, an int in a checkpoint and a tensor in a file."""
+    size, least = state.get("tangent_size"), max(num_exponents, 1)
+    size = size.item() if isinstance(size, Tensor) and size.ndim == 0 else size
+    if type(size) is not int or size < least:
+        raise ValueError(
+            f"Expected a whole number `tangent_size` of at least {least} in a saved history, but "
+            f"got {size!r}."
+        )
+    return size
+
+
+def _saved_json(state: Mapping[str, Any], name: str, kind: type) -> Any:
+    """Return what the JSON of the settings or the failures stands for."""
+    try:
+        value = json.loads(state[name])
+    except (KeyError, TypeError, ValueError):
+        value = None
+    parts = value if isinstance(value, list) else []
+    named = all(isinstance(part, dict) and part.keys() >= FAILURE for part in parts)
+    if not isinstance(value, kind) or not named:
+        raise ValueError(
+            f"Expected the `{name}` of a saved history as JSON of a {kind.__name__}, but got "
+            f"{state.get(name)!r}."
+        )
+    return value

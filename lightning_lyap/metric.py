@@ -7,13 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lightning_lyap.dynamics import (
-    Dynamics,
-    LayerChoice,
-    StateChoice,
-    uncouple,
-)
-from lightning_lyap.dynamics.base import num_blocks
+from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
 from lightning_lyap.dynamics.conversion import as_dynamics
 from lightning_lyap.estimator.result import LayeredSpectrum, SpectrumEstimate, SpectrumSums
 from lightning_lyap.estimator.schedule import Interval
@@ -97,7 +91,8 @@ class LyapunovSpectrum(Metric):
             dtype=dtype,
         )
         # A scalar zero adds to a sum of any size, whatever that turns out to be.
-        shape = () if num_exponents is None or layers == "union" else (num_exponents,)
+        known = self.settings.num_exponents if layers == "joint" else None
+        shape = () if known is None else (known,)
         scales = (NUM_SCALES, *shape) if shape else ()
         self.add_state("squares", torch.zeros(scales, dtype=torch.float64), "sum")
         self.add_state("cross", torch.zeros(scales, dtype=torch.float64), "sum")
@@ -124,7 +119,7 @@ class LyapunovSpectrum(Metric):
         chosen = self.settings.estimator_settings()
         system = as_dynamics(dynamics, initial_state, chosen["state"], chosen["dtype"])
         system = uncouple(system, chosen["layers"])
-        blocks, size = num_blocks(system), system.tangent_size
+        blocks, size = system.num_blocks, system.tangent_size
         columns = min(self.settings.num_exponents or size, size // blocks)
         self._take_size(torch.Size([blocks * columns]), size, columns)
         self.rounding = self.rounding + self.rounding.new_zeros(blocks * columns)
@@ -157,12 +152,11 @@ class LyapunovSpectrum(Metric):
                     "Expected no `inputs`, `initial_state` or `lengths` beside an estimate, but "
                     "got some. Pass the dynamics in place of the estimate to measure on them."
                 )
-            self._add(dynamics)
-            return
-        if inputs is None:
+            estimate = dynamics
+        elif inputs is None:
             raise TypeError("Expected `inputs` [B, T, I] beside the dynamics, but got None.")
-        self._add(
-            lyapunov_spectrum(
+        else:
+            estimate = lyapunov_spectrum(
                 dynamics,
                 inputs,
                 initial_state=initial_state,
@@ -170,17 +164,7 @@ class LyapunovSpectrum(Metric):
                 num_exponents=self.settings.num_exponents,
                 **self.settings.estimator_settings(),
             )
-        )
-
-    def _add(self, estimate: SpectrumEstimate) -> None:
-        """Add a batch to the sums, in the order of the basis vectors.
-
-        Args:
-            estimate: Result for the batch.
-
-        Raises:
-            ValueError: If the spectrum has another size than those seen before.
-        """
+        # In the order of the basis vectors: each batch sorts its exponents in its own way.
         shape, columns = estimate.sums.unresolved.shape, estimate.final_basis.shape[2]
         self._take_size(shape, estimate.tangent_size, columns)
         for name, value in vars(estimate.sums).items():
@@ -188,31 +172,14 @@ class LyapunovSpectrum(Metric):
         self.uncertified = self.uncertified + int(not estimate.certificate.passed)
 
     def _take_size(self, shape: torch.Size, tangent_size: int, columns: int) -> None:
-        """Take over the size of a spectrum, if it agrees with those before.
-
-        Args:
-            shape: ``[columns of all blocks]``.
-            tangent_size: N.
-            columns: Columns of the basis of one block.
-
-        Raises:
-            ValueError: If the size is another than before.
-        """
+        """Take over the size of a spectrum, if it agrees with those before; see `_check_size`."""
         self._check_size(shape, tangent_size, columns)
         self.tangent_size = self.tangent_size.clamp(min=tangent_size)
         self.block_columns = self.block_columns.clamp(min=columns)
 
     def _check_size(self, shape: torch.Size, tangent_size: int, columns: int) -> None:
-        """Refuse what would add up exponents of different systems.
-
-        Args:
-            shape: ``[columns of all blocks]``, or ``[]`` of sums that are empty yet.
-            tangent_size: N, or 0 of sums that are empty yet.
-            columns: Columns of the basis of one block, or 0 of sums that are empty yet.
-
-        Raises:
-            ValueError: If the size is another than before.
-        """
+        """Refuse another shape ``[columns of all blocks]``, N, or number of columns of a block."""
+        # Sums that are empty yet have the shape [] and sizes 0, and agree with any.
         before, size, own = self.unresolved.shape, int(self.tangent_size), int(self.block_columns)
         other_shape = before and shape and before != shape
         if other_shape or (size and tangent_size not in (0, size)):
@@ -228,14 +195,7 @@ class LyapunovSpectrum(Metric):
             )
 
     def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
-        """Add other sums to those here, for `forward` and `merge_state` of torchmetrics.
-
-        Args:
-            incoming_state: The sums by name.
-
-        Raises:
-            ValueError: If they are of spectra of another size.
-        """
+        """Add other sums to those here, for `forward` and `merge_state` of torchmetrics."""
         sizes = (int(incoming_state[name]) for name in ("tangent_size", "block_columns"))
         self._check_size(incoming_state["unresolved"].shape, *sizes)
         super()._reduce_states(incoming_state)
@@ -267,10 +227,8 @@ class LyapunovSpectrum(Metric):
     def mean_spectrum(self) -> LayeredSpectrum:
         """Return what `compute` returns as a spectrum with its statistics."""
         values = self.compute()
-        layer = values.get("layer")
         return LayeredSpectrum(
-            **{name: values[name].reshape(-1) for name in VECTORS},
-            layer=None if layer is None else layer.reshape(-1),
+            **_rows(values, VECTORS),
             num_sequences=int(values["num_sequences"]),
             tangent_size=int(values["tangent_size"]),
         )
@@ -294,6 +252,9 @@ class LyapunovSpectrum(Metric):
                 f"Expected `val` to be what `compute` returned, with {', '.join(DRAWN)}, but got "
                 f"a {type(values).__name__}. Leave it out to draw what was measured."
             )
-        exponents, std, resolved, margins = (values[name].reshape(-1) for name in DRAWN)
-        layer = values["layer"].reshape(-1) if "layer" in values else None
-        return plot_spectrum(exponents, std, resolved, margins=margins, layer=layer, ax=ax)
+        return plot_spectrum(**_rows(values, DRAWN), ax=ax)
+
+
+def _rows(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return some values ``[K]``, of which torchmetrics takes the dimension where K is 1."""
+    return {name: values[name].reshape(-1) for name in (*names, "layer") if name in values}

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from lightning_lyap.statistics.correlation import Association
+from lightning_lyap.sweeps.correlation import Association
 from paper.training import write_whole
 
 FILE = "claims.json"

@@ -9,11 +9,11 @@ their loss here. A command that was stopped goes on where it was; networks come 
 from collections.abc import Sequence
 from typing import Any
 
+from numpy.typing import ArrayLike
 from omegaconf import DictConfig
-from torch import Tensor
 
-from lightning_lyap.statistics.correlation import associate, spearman
 from lightning_lyap.sweeps.comparison import MIN_RUNS, Comparison, compare_runs
+from lightning_lyap.sweeps.correlation import associate, spearman
 from lightning_lyap.sweeps.plots import draw_spectra, draw_statistic
 from lightning_lyap.sweeps.report import format_association
 from paper.claims import positive
@@ -70,7 +70,7 @@ def table(comparison: Comparison, records: Sequence[Record]) -> list[dict[str, A
     """
     by_name = {record.name: record for record in records}
     rows = []
-    for subject in comparison.subjects:
+    for subject in comparison.runs:
         record = by_name[subject.name]
         row: dict[str, Any] = {"network": subject.name, "task": record.task}
         row |= {name: record.facts.get(name, "") for name in ("init_p", "dropout", "lr")}
@@ -108,8 +108,8 @@ def findings(task: str, comparison: Comparison) -> list[Finding]:
     Returns:
         Findings.
     """
-    values = [subject.statistics() for subject in comparison.subjects]
-    loss = [subject.best_loss for subject in comparison.subjects]
+    values = [subject.statistics() for subject in comparison.runs]
+    loss = [subject.best_loss for subject in comparison.runs]
     top, mean = ([row[name] for row in values] for name in ("max", "mean"))
     count = len(loss)
     # Signs such that the claim is a positive coefficient.
@@ -139,7 +139,7 @@ def findings(task: str, comparison: Comparison) -> list[Finding]:
     ]
 
 
-def stronger_by(x: Tensor, y: Tensor, loss: Tensor) -> Tensor:
+def stronger_by(x: ArrayLike, y: ArrayLike, loss: ArrayLike) -> Any:
     """Compute by how much more x goes with the loss than y, whatever the signs.
 
     Args:
@@ -150,7 +150,7 @@ def stronger_by(x: Tensor, y: Tensor, loss: Tensor) -> Tensor:
     Returns:
         Difference of the absolute rank correlations, ``[...]``.
     """
-    return spearman(x, loss).abs() - spearman(y, loss).abs()
+    return abs(spearman(x, loss)) - abs(spearman(y, loss))
 
 
 def draw(comparisons: dict[str, Comparison]) -> Any:
@@ -167,7 +167,7 @@ def draw(comparisons: dict[str, Comparison]) -> Any:
     letter(list(grid.flat))
     for (left, right), (task, comparison) in zip(grid, comparisons.items(), strict=True):
         draw_spectra(left, comparison, "validation loss")
-        left.set_title(f"{TASK_NAMES[task]}, {len(comparison.subjects)} networks", fontsize="small")
+        left.set_title(f"{TASK_NAMES[task]}, {len(comparison.runs)} networks", fontsize="small")
         draw_statistic(right, comparison, SHOWN[task])
         caption = right.get_title()
         right.set_title(f"Spearman {caption}", fontsize="small")

@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lightning_lyap.statistics.correlation import associate
-from lightning_lyap.sweeps.comparison import Comparison, Row
+from lightning_lyap.sweeps.comparison import Comparison, Correlations
+from lightning_lyap.sweeps.correlation import associate
 from lightning_lyap.sweeps.plots import draw_statistic
 from lightning_lyap.sweeps.report import format_association
 from paper.claims import positive
@@ -43,7 +43,7 @@ def make(records: Sequence[Record], cfg: DictConfig) -> Result:
     return Result(draw(comparisons), rows, found)
 
 
-def correlations(task: str, row: Row) -> dict[str, Any]:
+def correlations(task: str, row: Correlations) -> dict[str, Any]:
     """List the correlations of a statistic with the lowest loss.
 
     Args:
@@ -74,8 +74,8 @@ def finding(task: str, comparison: Comparison) -> Finding:
     told = SHOWN[task]
     rows = {row.name: row for row in comparison.rows if row.spearman.value is not None}
     ordered = sorted(rows.values(), key=lambda row: -abs(row.spearman.value or 0))
-    statistics = [subject.statistics() for subject in comparison.subjects]
-    loss = [subject.best_loss for subject in comparison.subjects]
+    statistics = [subject.statistics() for subject in comparison.runs]
+    loss = [subject.best_loss for subject in comparison.runs]
     own, other = ([line[name] for line in statistics] for name in (told, OTHER[task]))
     more = associate(stronger_by, own, other, loss)
     best = "; ".join(f"{row.name} {format_association(row.spearman)}" for row in ordered[:3])
@@ -112,7 +112,7 @@ def draw(comparisons: Mapping[str, Comparison]) -> Any:
             ax.xaxis.label.set_fontsize("small")
         for ax in list(grid.flat)[len(names) :]:
             ax.remove()
-        count = len(comparisons[task].subjects)
+        count = len(comparisons[task].runs)
         part.suptitle(
             f"{TASK_NAMES[task]}, {count} networks: Spearman's correlation [95 % interval]",
             fontsize="medium",

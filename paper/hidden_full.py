@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lightning_lyap.statistics.correlation import associate, spearman
 from lightning_lyap.sweeps.comparison import MIN_RUNS, Comparison, compare_runs
+from lightning_lyap.sweeps.correlation import associate, spearman
 from lightning_lyap.sweeps.plots import draw_statistic
 from lightning_lyap.sweeps.report import format_association
 from paper.claims import positive
@@ -89,7 +89,7 @@ def table(task: str, pair: Pair) -> list[dict[str, Any]]:
         A row for each network.
     """
     rows = []
-    for hidden, full in zip(pair["hidden"].subjects, pair["full"].subjects, strict=True):
+    for hidden, full in zip(pair["hidden"].runs, pair["full"].runs, strict=True):
         row: dict[str, Any] = {"network": hidden.name, "task": task, "best_epoch": hidden.epoch}
         row["loss"] = hidden.best_loss
         for state, subject in (("hidden", hidden), ("full", full)):
@@ -111,10 +111,10 @@ def finding(task: str, pair: Pair, name: str) -> Finding:
         The finding; its claim is that the hidden spectrum tells more.
     """
     values = {
-        state: [subject.statistics()[name] for subject in comparison.subjects]
+        state: [subject.statistics()[name] for subject in comparison.runs]
         for state, comparison in pair.items()
     }
-    loss = [subject.best_loss for subject in pair["hidden"].subjects]
+    loss = [subject.best_loss for subject in pair["hidden"].runs]
     said = ", ".join(
         f"{state} {format_association(associate(spearman, x, loss))}" for state, x in values.items()
     )
@@ -147,7 +147,7 @@ def draw(pairs: Mapping[str, Pair]) -> Any:
         for ax, (state, name) in zip(line, panels, strict=True):
             draw_statistic(ax, pair[state], name)
             ax.set_xlabel(f"{ax.get_xlabel()}\n{STATES[state]}", fontsize="small")
-        count = len(pair["hidden"].subjects)
+        count = len(pair["hidden"].runs)
         line[0].set_ylabel(f"{TASK_NAMES[task]}, {count} networks\n{LOSS_NAMES[task]}", fontsize=8)
     figure.suptitle("Spearman's correlation [95 % interval]", fontsize="medium")
     return figure

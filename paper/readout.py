@@ -15,8 +15,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from lightning_lyap.plotting.canvas import finish
-from lightning_lyap.statistics.correlation import Association
-from lightning_lyap.sweeps.comparison import MIN_RUNS, Comparison, Row, compare_runs
+from lightning_lyap.sweeps.comparison import MIN_RUNS, Comparison, Correlations, compare_runs
+from lightning_lyap.sweeps.correlation import Association
 from lightning_lyap.sweeps.report import format_association
 from paper.claims import Verdict, negative, positive
 from paper.command import Figure, Finding, Result, main
@@ -50,7 +50,7 @@ class Readout:
         last = max(self.comparisons)
         return min(epoch for epoch in self.comparisons if epoch >= 0.1 * last)
 
-    def row(self, epoch: float, name: str) -> Row | None:
+    def row(self, epoch: float, name: str) -> Correlations | None:
         """Return the row of a statistic at an epoch; None where it is the same in all networks."""
         rows = self.comparisons[epoch].rows
         return next((row for row in rows if row.name == name), None)
@@ -155,7 +155,7 @@ def findings(readout: Readout) -> list[Finding]:
     nothing = Association(None, None)
     along = nothing if row is None else row.spearman
     beyond = (None if row is None else row.given_early_loss) or nothing
-    last, count = max(readout.comparisons), len(comparison.subjects)
+    last, count = max(readout.comparisons), len(comparison.runs)
     where = f"epoch {epoch:g} of {last:g}, n = {count}"
     return [
         Finding(

@@ -25,8 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark slow all but every n-th case of a grid; draw examples again, and more, for ``-m slow``.
 
-    With an n that shares no factor with the lengths of its axes, the cases that are left have every
-    value of every axis in them.
+    With an n that shares no factor with the lengths of the axes, the cases that are left differ in
+    all of them.
     """
     places: Counter[str] = Counter()
     for item in items:

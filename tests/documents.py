@@ -5,7 +5,7 @@ import shlex
 from argparse import ArgumentParser
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
@@ -17,9 +17,36 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 EVERY_PAGE = [*PAGES, *sorted(DOCS.glob("*/*.md")), ROOT / "README.md"]
-modes: Any = import_module("docs.generate_modes")
-ROWS = [(group["group"], row) for group in modes.read_groups() for row in group["rows"]]
 PROGRAMS = ("python train.py", "python -m lightning_lyap")
+TABLE_LINE = re.compile(r"\| (.+) \| (.+) \| \[`(tests/[\w/]+\.py)::([^`]+)`\]\(\.\./(\S+)\) \|")
+
+
+class Promise(NamedTuple):
+    """A row of docs/modes.md."""
+
+    group: str
+    mode: str
+    promise: str
+    file: str
+    test: str
+    link: str
+
+
+def promises(page: str) -> list[Promise]:
+    """Return the rows of all tables below second-level headings; any other row is an error."""
+    rows = []
+    for section in page.split("\n## ")[1:]:
+        group, *lines = section.splitlines()
+        table = [line for line in lines if line.startswith("|")]
+        assert table[:2] == ["| mode | promise | test |", "| --- | --- | --- |"], group
+        for line in table[2:]:
+            match = TABLE_LINE.fullmatch(line)
+            assert match, f"Expected a row with a link to its test, but got {line}"
+            rows.append(Promise(group, *match.groups()))
+    return rows
+
+
+PROMISES = promises((DOCS / "modes.md").read_text())
 
 
 def blocks(text: str, language: str) -> list[str]:

@@ -9,8 +9,12 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from lightning_lyap.callback.measurement import Measurement
-from lightning_lyap.callback.reporter import SpectrumReporter
+from lightning_lyap import SpectrumHistory
+from lightning_lyap.callback.errors import WarnOnce
+from lightning_lyap.callback.measurement import Measurement, NetworkMeasurement
+from lightning_lyap.callback.reporter import Reporter
+from lightning_lyap.callback.run_histories import Failures, RunHistories
+from lightning_lyap.callback.run_state import RunState
 from lightning_lyap.estimator.result import LayeredSpectrum
 
 SETTINGS = {"num_sequences": 2, "state": "full"}
@@ -60,6 +64,8 @@ def fake_trainer(folder: Path, **changes: Any) -> Any:
         "is_global_zero": True,
         "sanity_checking": False,
         "global_step": 0,
+        "barebones": False,
+        "callback_metrics": {},
         "current_epoch": 3,
         "default_root_dir": str(folder / "root"),
         "fast_dev_run": False,
@@ -67,9 +73,33 @@ def fake_trainer(folder: Path, **changes: Any) -> Any:
     return SimpleNamespace(**facts | changes)
 
 
-def reporter(**changes: Any) -> SpectrumReporter:
-    given: dict[str, Any] = {"figures": True, "save": True}
-    return SpectrumReporter("lyapunov", SETTINGS, **given | changes)
+class Reports:
+    """What a callback keeps over several runs of the Trainer, each with a reporter of its own."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.warn_once = WarnOnce()
+        self.run = RunState(RunHistories(SETTINGS, self.warn_once))
+        self.options: dict[str, Any] = {"figures": True, "save": True} | changes
+
+    @property
+    def histories(self) -> dict[str, SpectrumHistory]:
+        return self.run.histories.by_module
+
+    def failures(self, trainer: Any) -> Failures:
+        return Failures(trainer, self.run.histories, "warn", self.warn_once)
+
+    def reporter(self, trainer: Any, *modules: str) -> Reporter:
+        given = self.run, self.failures(trainer), self.warn_once
+        return Reporter(trainer, modules, "lyapunov", *given, **self.options)
+
+    def publish(
+        self, trainer: Any, epoch: float, every: int = 1, **by_module: Measurement
+    ) -> dict[str, float]:
+        """Publish measurements by module; ``rnn`` alone has no part in the keys."""
+        trainer.current_epoch = epoch
+        missing = () if set(by_module) <= {"rnn"} else ("missing",)
+        measured = NetworkMeasurement(by_module, 0.0, missing)
+        return self.reporter(trainer, *by_module).publish(measured, every)
 
 
 def sent(trainer: Any) -> Experiment:

@@ -11,9 +11,7 @@ import pytest
 import torch
 
 from lightning_lyap import _device as threads
-from lightning_lyap._device import num_shares, run_side_by_side, single_threaded
-
-Report = Callable[[int], None] | None
+from lightning_lyap._device import OnStep, run_side_by_side, single_threaded, usable_threads
 
 pytestmark = pytest.mark.skipif(
     threads._library() is None, reason="threads can't be given a number of their own here"
@@ -69,14 +67,13 @@ def test_products_are_bitwise_the_same_afterwards() -> None:
     assert torch.equal(a @ a, before)
 
 
-def test_no_more_shares_than_threads_or_sequences() -> None:
-    assert num_shares(10**6) == 2
-    assert num_shares(1) == 1
+def test_as_many_as_torch_may_use() -> None:
+    assert usable_threads() == 2
 
 
 def test_elsewhere_nothing_is_split_and_nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_library", lambda: None)
-    assert num_shares(8) == 1
+    assert usable_threads() == 1
     with single_threaded():
         assert torch.get_num_threads() == 2
 
@@ -85,7 +82,7 @@ def test_calls_run_at_the_same_time_without_gradients() -> None:
     meet = threading.Barrier(3, timeout=20)
     seen: list[tuple[bool, int]] = []
 
-    def call(report: Report) -> None:
+    def call(on_step: OnStep | None) -> None:
         meet.wait()
         seen.append((torch.is_grad_enabled(), torch.get_num_threads()))
 
@@ -97,20 +94,20 @@ def test_calls_run_at_the_same_time_without_gradients() -> None:
 def test_the_first_call_reports_and_runs_here() -> None:
     reported: list[tuple[int, int]] = []
 
-    def call(report: Report) -> None:
-        assert report is not None
-        report(7)
+    def call(on_step: OnStep | None) -> None:
+        assert on_step is not None
+        on_step(7)
 
     run_side_by_side([call, call], lambda done: reported.append((done, threading.get_ident())))
     assert reported == [(7, threading.get_ident())]
 
 
-def _go_on(ended: threading.Event, report: Report) -> None:
+def _go_on(ended: threading.Event, on_step: OnStep | None) -> None:
     end = time.monotonic() + 20
     try:
         while time.monotonic() < end:
-            if report is not None:
-                report(1)
+            if on_step is not None:
+                on_step(1)
             time.sleep(0.001)
     finally:
         ended.set()
@@ -122,12 +119,12 @@ def test_a_failure_stops_the_others(failing: int, error: type[BaseException]) ->
     if failing == 1 and error is KeyboardInterrupt:
         pytest.skip("interrupts reach the first thread alone")
 
-    def fail(report: Report) -> None:
+    def fail(on_step: OnStep | None) -> None:
         raise error("mine")
 
     ended = threading.Event()
     go_on = partial(_go_on, ended)
-    calls: list[Callable[[Report], None]] = [go_on, fail] if failing else [fail, go_on]
+    calls: list[Callable[[OnStep | None], None]] = [go_on, fail] if failing else [fail, go_on]
     start = time.monotonic()
     with pytest.raises(error, match="mine"):
         run_side_by_side(calls, lambda done: None)

@@ -90,7 +90,7 @@ def as_one_share(call: Callable[[], Any]) -> Any:
     Returns:
         What it returns.
     """
-    with mock.patch.object(spectrum, "sensible_shares", return_value=1):
+    with mock.patch.object(spectrum, "num_shares", return_value=1):
         return call()
 
 

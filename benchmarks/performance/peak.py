@@ -12,7 +12,6 @@ import torch
 
 from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
 from lightning_lyap.dynamics import LayerChoice, StateChoice, as_dynamics, uncouple
-from lightning_lyap.dynamics.base import num_blocks
 from lightning_lyap.estimator.batching import bytes_per_sequence
 from lightning_lyap.estimator.schedule import Interval
 from lightning_lyap.qr.orthonormalize import random_orthonormal_basis
@@ -102,7 +101,7 @@ def measure(task: Task) -> dict[str, Any]:
     peak = memory("VmHWM") - before
     system: Any = as_dynamics(module, None, task.state, None)
     system = uncouple(system, task.layers)
-    size = system.tangent_size // num_blocks(system)
+    size = system.tangent_size // system.num_blocks
     count = size if task.count is None else min(task.count, size)
     return {
         "peak": peak,

@@ -1,17 +1,18 @@
 """The callback: when to measure, what to measure on, and what to log."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_lyap._checks import check_count, check_flag, check_name
-from lightning_lyap.callback.errors import OnError
+from lightning_lyap._checks import check_choice, check_count, check_flag, check_name
+from lightning_lyap.callback.errors import OnError, WarnOnce
 from lightning_lyap.callback.network_probe import NetworkProbe
-from lightning_lyap.callback.reporter import SpectrumReporter
-from lightning_lyap.callback.run_state import LoggedValues, RunSoFar
-from lightning_lyap.callback.trainer import completed_epochs, is_fitting, is_last_batch
+from lightning_lyap.callback.reporter import Reporter
+from lightning_lyap.callback.run_histories import Failures, RunHistories
+from lightning_lyap.callback.run_state import RunState
+from lightning_lyap.callback.trainer import is_fitting, is_last_batch
 from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.estimator.schedule import Interval
 from lightning_lyap.estimator.settings import MeasurementSettings
@@ -141,18 +142,20 @@ class LyapunovSpectrumCallback(Callback):
         )
         self.every_n_validations = check_count("every_n_validations", every_n_validations, 1)
         self.before_training = check_flag("before_training", before_training)
-        check_flag("figures", figures)
-        check_flag("save", save)
-        check_name("name", name)
         self.modules = None if modules is None else read_names(modules)
-        self.name = name
-        self._reporter = SpectrumReporter(name, self.settings.as_dict(), figures, save, on_error)
-        self._logged = LoggedValues(self._reporter)
-        self._run = RunSoFar(self._reporter, self._reporter.pace, self._logged)
+        check_choice("on_error", on_error, get_args(OnError))
+        self.on_error = on_error
+        self.name = check_name("name", name)
+        self._figures = check_flag("figures", figures)
+        self._save = check_flag("save", save)
+        self._warn_once = WarnOnce()
+        self._run = RunState(RunHistories(self.settings.as_dict(), self._warn_once))
+        # Of one run of the Trainer, while it lasts: they hold on to it and to the network.
         self._probe: NetworkProbe | None = None
+        self._reporter: Reporter | None = None
 
     def should_measure(self, trainer: Trainer) -> bool:
-        """Tell whether the validation that starts now is to be measured; override it at will.
+        """Return whether the validation that starts now is to be measured; override it at will.
 
         Args:
             trainer: The Trainer.
@@ -160,19 +163,12 @@ class LyapunovSpectrumCallback(Callback):
         Returns:
             True at the first validation of a run and at every n-th, and always outside of fit.
         """
-        if not is_fitting(trainer):
-            return True
-        return self._reporter.pace.is_due(self.every_n_validations)
+        return not is_fitting(trainer) or self._run.pace.is_due(self.every_n_validations)
 
     @property
     def histories(self) -> dict[str, SpectrumHistory]:
         """The spectra of the run so far, a history for each module by its name."""
-        return self._reporter.histories
-
-    @property
-    def on_error(self) -> OnError:
-        """What happens when something fails, as given."""
-        return self._reporter.on_error
+        return self._run.histories.by_module
 
     @property
     def state_key(self) -> str:
@@ -202,27 +198,26 @@ class LyapunovSpectrumCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the network before training, unless a run goes on."""
-        probe = self._prepare(trainer, pl_module)
+        probe, reporter = self._prepare(trainer, pl_module)
         self._lay_out(trainer, pl_module)
+        # What the sanity check was seen to send through the modules, or the DataModule's windows.
         wanted, seen = self._is_before_training(trainer), probe.source.is_ready
         if wanted and seen:
-            measured = probe.take(trainer, pl_module)
-            values = self._reporter.publish(trainer, 0.0, measured, self.every_n_validations)
-            self._logged.log_before_training(trainer, probe.modules, values)
-        self._logged.recall(trainer)
-        self._reporter.remark(trainer, unseen=wanted and not seen)
+            reporter.log_before_training(reporter.publish(probe.take(), self.every_n_validations))
+        reporter.recall()
+        reporter.remark(unseen=wanted and not seen)
         probe.source.stop()
-        self._reporter.pace.restart()
+        self._run.pace.restart()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide whether to measure, and watch the modules if their inputs are needed."""
-        probe = self._prepare(trainer, pl_module)
+        probe, _ = self._prepare(trainer, pl_module)
         if trainer.sanity_checking:
             probe.begin(due=False)
             if self._is_before_training(trainer):
                 probe.source.watch()
             return
-        self._reporter.pace.count(is_fitting(trainer))
+        self._run.pace.count(is_fitting(trainer))
         probe.begin(due=self.should_measure(trainer))
 
     def on_validation_batch_end(
@@ -235,40 +230,27 @@ class LyapunovSpectrumCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Measure after the last batch, before other callbacks change the weights back (EMA)."""
-        probe = self._prepare(trainer, pl_module)
+        probe, _ = self._prepare(trainer, pl_module)
         if probe.is_due and is_last_batch(trainer):
-            probe.measure(trainer, pl_module)
+            probe.measure()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log and publish; measure only here if no batch was known to be the last."""
-        probe = self._prepare(trainer, pl_module)
+        probe, reporter = self._prepare(trainer, pl_module)
         if trainer.sanity_checking:
             probe.source.pause()
         elif probe.is_due:
-            self._finish(trainer, pl_module)
+            reporter.log(pl_module, reporter.publish(probe.take(), self.every_n_validations))
+            self._run.pace.restart()
         else:
-            self._logged.recall(trainer)
+            reporter.recall()
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch the modules if their inputs are needed."""
-        self._prepare(trainer, pl_module).begin(due=True)
+        """Watch the modules if their inputs are needed; tests are always measured."""
+        self._prepare(trainer, pl_module)[0].begin(due=True)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Measure after the last batch."""
-        if is_last_batch(trainer):
-            self._prepare(trainer, pl_module).measure(trainer, pl_module)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log and publish."""
-        self._finish(trainer, pl_module)
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -284,58 +266,43 @@ class LyapunovSpectrumCallback(Callback):
         """Drop what belongs to one run of the Trainer; the histories stay."""
         if self._probe is not None:
             self._probe.source.stop()
-        self._probe = None
+        self._probe = self._reporter = None
         self._run.end()
         for name in ("log", "log_dict"):  # Lightning gives them, and with them the network
             vars(self).pop(name, None)
 
-    def _prepare(self, trainer: Trainer, pl_module: LightningModule) -> NetworkProbe:
-        """Find the recurrent modules and their sequences, once a run of the Trainer.
-
-        Args:
-            trainer: The Trainer.
-            pl_module: The LightningModule.
-
-        Returns:
-            What measures them.
-
-        Raises:
-            Exception: See `NetworkProbe`.
-        """
-        if self._probe is None:
-            self._probe = NetworkProbe(
-                trainer, pl_module, self.modules, self.settings, self._reporter
+    def _prepare(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> tuple[NetworkProbe, Reporter]:
+        """Return what measures and what reports, made once a run of the Trainer."""
+        # Any hook may be the first: `validate` and `test` have no `on_fit_start`, and the sanity
+        # check of a fit comes before `on_train_start`.
+        if self._probe is None or self._reporter is None:
+            failures = Failures(trainer, self._run.histories, self.on_error, self._warn_once)
+            self._probe = NetworkProbe(trainer, pl_module, self.modules, self.settings, failures)
+            self._reporter = Reporter(
+                trainer,
+                self._probe.modules,
+                self.name,
+                self._run,
+                failures,
+                self._warn_once,
+                self._figures,
+                self._save,
             )
-            self._reporter.open(trainer, self._probe.modules)
-        return self._probe
+        return self._probe, self._reporter
 
     def _is_before_training(self, trainer: Trainer) -> bool:
-        """Tell whether a spectrum before the first step is wanted and still possible."""
+        """Return whether a spectrum before the first step is wanted and still possible."""
         fresh = trainer.global_step == 0 and not any(map(len, self.histories.values()))
         return self.before_training and is_fitting(trainer) and fresh
 
     def _lay_out(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Arrange TensorBoard's CUSTOM SCALARS, the first of these callbacks for all of them.
-
-        Args:
-            trainer: The Trainer.
-            pl_module: The LightningModule.
-        """
+        """Arrange TensorBoard's CUSTOM SCALARS, the first of these callbacks for all of them."""
         everyone: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         ours = [each for each in everyone if isinstance(each, LyapunovSpectrumCallback)]
+        # TensorBoard keeps one layout a run, the last that was written: one callback writes it.
         if trainer.is_global_zero and ours[0] is self:
-            modules = {each.name: tuple(each._prepare(trainer, pl_module).modules) for each in ours}
-            self._reporter.lay_out(trainer, modules)
-
-    def _finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log what was measured in the validation or test that ends.
-
-        Args:
-            trainer: The Trainer.
-            pl_module: The LightningModule.
-        """
-        probe = self._prepare(trainer, pl_module)
-        measured, epoch = probe.take(trainer, pl_module), completed_epochs(trainer)
-        values = self._reporter.publish(trainer, epoch, measured, self.every_n_validations)
-        self._logged.log(trainer, pl_module, probe.modules, values)
-        self._reporter.pace.restart()
+            prepared = {each.name: each._prepare(trainer, pl_module) for each in ours}
+            modules = {name: tuple(probe.modules) for name, (probe, _) in prepared.items()}
+            prepared[self.name][1].lay_out(modules)

@@ -28,7 +28,7 @@ class Pace:
         self._validations_since += 1
 
     def is_due(self, every: int) -> bool:
-        """Tell whether the validation counted last is the first of the run, or an n-th.
+        """Return whether the validation counted last is the first of the run, or an n-th.
 
         Args:
             every: n.
@@ -39,7 +39,7 @@ class Pace:
         return self.validations == 1 or self.validations % every == 0
 
     def is_regular(self, every: int) -> bool:
-        """Tell whether the last measurement was n validations ago.
+        """Return whether the last measurement was n validations ago.
 
         The first measurement, and one after a resumption, come sooner: their cost is no rule.
 

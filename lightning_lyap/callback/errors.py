@@ -1,16 +1,17 @@
-"""What happens when something of ours fails: a counted gap and one warning, or an error."""
+"""What happens when something of the callback fails: a counted gap and one warning, or an error."""
 
 import gc
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 
 OnError: TypeAlias = Literal["warn", "raise"]
 Doing: TypeAlias = Literal["measuring", "drawing", "logging", "saving", "finding the folder"]
+
 OUTCOMES: dict[Doing, str] = {
     "measuring": "No complete Lyapunov spectrum from this validation",
     "drawing": "No figures of this Lyapunov spectrum",
@@ -27,27 +28,25 @@ NO_MEMORY_ON_CPU = "can't allocate memory"
 
 
 @contextmanager
-def guarded(on_error: OnError, doing: Doing, report: Callable[[str], None]) -> Iterator[None]:
-    """Keep an error of ours from ending the user's training, unless asked to.
+def guarded(on_error: OnError, doing: str, report: Callable[[str], None]) -> Iterator[None]:
+    """Keep an error of the callback from ending the user's training, unless asked to.
 
     Interrupts and exits are no errors: they pass.
 
     Args:
         on_error: ``"raise"`` lets errors pass.
         doing: What is being done.
-        report: Called with what went wrong, once nothing of the error is held any more.
+        report: Called with what went wrong.
 
     Yields:
         None.
     """
-    of_the_user = sys.exc_info()[1]
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # loggers, figures and file systems raise whatever they like
         if on_error == "raise":
             raise
         message = describe(error, doing)
-        release(error, of_the_user)
     else:
         return
     report(message)
@@ -76,15 +75,12 @@ def describe(error: BaseException, doing: str) -> str:
 
 
 def _text(error: BaseException) -> str:
-    """Return what an error says; some fail at that."""
-    try:
-        return str(error)
-    except Exception as another:
-        return f"its text can't be read ({type(another).__name__})"
+    """Return what an error says; `traceback` knows what to do where that fails."""
+    return "".join(traceback.format_exception_only(error)).partition(": ")[2].rstrip()
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error, or one behind it, is that memory ran out, on whatever device."""
+    """Return whether an error, or one behind it, is that memory ran out, on whatever device."""
     return any(
         isinstance(one, torch.OutOfMemoryError | MemoryError)
         or (isinstance(one, RuntimeError) and NO_MEMORY_ON_CPU in _text(one))
@@ -92,32 +88,52 @@ def ran_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def release(error: BaseException, until: BaseException | None = None) -> None:
-    """Let go of the tensors in the frames an error passed through.
+def free_memory() -> None:
+    """Give back what nothing refers to any more, on CUDA to the device: training needs it.
 
-    If it is that memory ran out, what CUDA caches of them goes back to the device, for the
-    training to use.
-
-    Args:
-        error: An error that was handled; frames that still run keep what they hold.
-        until: An error that was being handled before, in whose wake this one came: it stays whole.
+    Call it outside of the ``except`` block: inside, the error still holds the frames it passed
+    through, and these their tensors.
     """
-    for one in _chain(error, until):
-        traceback.clear_frames(one.__traceback__)
-        one.__traceback__ = None
-    if ran_out_of_memory(error):
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
-def _chain(error: BaseException, until: BaseException | None = None) -> list[BaseException]:
-    """Return an error and all errors behind it, each once, up to one that does not count."""
-    found: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is not until and one is not None and all(one is not other for other in found):
-            found.append(one)
-            waiting += [one.__cause__, one.__context__]
-    return found
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those behind it, each once."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+
+
+class WarnOnce:
+    """Warns on rank zero, once for each key."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, message: str | None, *keys: str) -> None:
+        """Warn, unless that was done before for all the keys.
+
+        Args:
+            message: What to say; None says nothing.
+            keys: What counts as the same warning.
+        """
+        self._say(rank_zero_warn, message, keys)
+
+    def inform(self, message: str, *keys: str) -> None:
+        """Say what is no reason to worry, unless that was done before for all the keys.
+
+        Args:
+            message: What to say.
+            keys: What counts as the same.
+        """
+        self._say(rank_zero_info, message, keys)
+
+    def _say(self, say: Callable[[str], None], message: str | None, keys: tuple[str, ...]) -> None:
+        """Say a message if one of its keys is new."""
+        if message is not None and not self._said.issuperset(keys):
+            self._said.update(keys)
+            say(message)

@@ -86,37 +86,34 @@ def scalars_alone(loggers: Sequence[Any]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _has(owner: Any, method: str) -> bool:
-    """Tell whether an object has a method, and not just any that it is asked for."""
-    return hasattr(owner, method) and not hasattr(owner, f"no_{method}_at_all")
-
-
-def log_histogram(loggers: Sequence[Any], tag: str, values: Tensor, step: int) -> None:
-    """Send the finite values to every logger that takes histograms.
+def log_histogram(logger: Any, tag: str, values: Tensor, step: int) -> None:
+    """Send the finite values to a logger that takes histograms.
 
     Args:
-        loggers: Lightning loggers.
+        logger: A Lightning logger.
         tag: Name in the logger.
         values: ``[K]``.
         step: Step of the logger.
     """
-    finite = values[values.isfinite()]
-    for logger in loggers:
-        send = histogram_way(logger)
-        if finite.numel() and send is not None:
-            send(tag, finite, step)
+    finite, send = values[values.isfinite()], histogram_way(logger)
+    if finite.numel() and send is not None:
+        send(tag, finite, step)
 
 
-def log_image(loggers: Sequence[Any], tag: str, image: NDArray[np.uint8], step: int) -> None:
-    """Send an image to every logger that takes images.
+def log_image(logger: Any, tag: str, image: NDArray[np.uint8], step: int) -> None:
+    """Send an image to a logger that takes images.
 
     Args:
-        loggers: Lightning loggers.
+        logger: A Lightning logger.
         tag: Name in the logger.
         image: ``[height, width, 4]``.
         step: Step of the logger.
     """
-    for logger in loggers:
-        send = image_way(logger)
-        if send is not None:
-            send(tag, image, step)
+    send = image_way(logger)
+    if send is not None:
+        send(tag, image, step)
+
+
+def _has(owner: Any, method: str) -> bool:
+    """Return whether an object has a method, and not just any that it is asked for."""
+    return hasattr(owner, method) and not hasattr(owner, f"no_{method}_at_all")

@@ -5,17 +5,16 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch import nn
 
-from lightning_lyap.dynamics import RECURRENT_MODULES, Dynamics, recurrence_of
+from lightning_lyap.dynamics import RECURRENT_MODULES, recurrence_of
 from lightning_lyap.dynamics.conversion import as_dynamics
 from lightning_lyap.estimator.result import LayeredSpectrum, SpectrumEstimate
 from lightning_lyap.estimator.settings import MeasurementSettings
-from lightning_lyap.estimator.spectrum import lyapunov_spectrum
 from lightning_lyap.metric import LyapunovSpectrum
 from lightning_lyap.network.sequences import DrivingSequences
+from lightning_lyap.network.spectra import spectrum_on
 from lightning_lyap.network.undisturbed import preserved_generators
 
 
@@ -116,21 +115,21 @@ def estimate_spectra(
         ValueError: If a spectrum can't be measured with these settings.
     """
     for name in modules.keys() - sequences.keys():
-        _system(modules[name], None, settings)  # its size must be known for `combine_processes`
+        # Its size must be known for `combine_processes`: what is missing for that is said here,
+        # before the processes meet.
+        as_dynamics(modules[name], None, settings.state)
     estimates: dict[str, tuple[SpectrumEstimate, float]] = {}
     for name, driving in sequences.items():
         start = time.perf_counter()
-        size = _system(modules[name], driving.initial_state, settings).tangent_size
         with warnings.catch_warnings():
+            # The callback says these once a run, by the name of the module.
             warnings.filterwarnings("ignore", "The Lyapunov spectrum fails its certificate")
             if quiet:
                 warnings.filterwarnings("ignore", r"\d+ of \d+ sequences did not stay finite")
-            estimate = lyapunov_spectrum(
+            estimate = spectrum_on(
                 modules[name],
-                driving.inputs,
-                initial_state=driving.initial_state,
-                lengths=driving.lengths,
-                num_exponents=_num_exponents(size, settings),
+                driving,
+                settings.num_exponents,
                 keep_log_stretches=True,
                 progress=None if progress is None else partial(progress, name),
                 **settings.estimator_settings(),
@@ -162,11 +161,11 @@ def combine_processes(
     for name, module in modules.items():
         estimate, seconds = estimates.get(name, (None, 0.0))
         if estimate is None:
-            system = _system(module, None, settings)
+            system = as_dynamics(module, None, settings.state)
             size, device = system.tangent_size, system.device
         else:
             size, device = estimate.tangent_size, estimate.exponents.device
-        count = _num_exponents(size, settings)
+        count = min(settings.num_exponents or size, size)
         metric = LyapunovSpectrum(count, **settings.estimator_settings()).to(device)
         if estimate is None:
             metric.expect(module)
@@ -175,33 +174,3 @@ def combine_processes(
         certified = bool(metric.compute()["certified"])
         measured[name] = Measurement(metric.mean_spectrum(), estimate, seconds, certified)
     return measured
-
-
-def _system(module: nn.Module, initial_state: Any, settings: MeasurementSettings) -> Dynamics:
-    """Return the dynamics of a module.
-
-    Args:
-        module: The module.
-        initial_state: The state its sequences start from, or None.
-        settings: How to measure.
-
-    Returns:
-        The dynamics.
-
-    Raises:
-        ValueError: If a registered module has neither that nor a default.
-    """
-    return as_dynamics(module, initial_state, settings.state)
-
-
-def _num_exponents(size: int, settings: MeasurementSettings) -> int:
-    """Return K: all exponents there are, or as many as asked for.
-
-    Args:
-        size: N.
-        settings: How to measure.
-
-    Returns:
-        At most N.
-    """
-    return size if settings.num_exponents is None else min(settings.num_exponents, size)

@@ -1,13 +1,14 @@
 """Measures a network in one run of the Trainer: modules and sequences once, then round by round."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TypeVar
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
-from lightning_lyap.callback.errors import describe, release
+from lightning_lyap.callback.errors import describe, free_memory, ran_out_of_memory
 from lightning_lyap.callback.measurement import (
     Measurement,
     NetworkMeasurement,
@@ -16,8 +17,8 @@ from lightning_lyap.callback.measurement import (
     estimate_spectra,
 )
 from lightning_lyap.callback.progress_bar import spectrum_progress
-from lightning_lyap.callback.run_histories import Ledger
-from lightning_lyap.callback.sequence_source import open_source
+from lightning_lyap.callback.run_histories import Failures
+from lightning_lyap.callback.sequence_source import SequenceSource
 from lightning_lyap.callback.trainer import first_reason
 from lightning_lyap.estimator.result import SpectrumEstimate
 from lightning_lyap.estimator.settings import MeasurementSettings
@@ -27,6 +28,8 @@ from lightning_lyap.network.sequences import DrivingSequences
 from lightning_lyap.network.undisturbed import preserved_generators
 
 Estimates = dict[str, tuple[SpectrumEstimate, float]]
+Reasons = dict[str, str]
+Result = TypeVar("Result")
 
 
 class NetworkProbe:
@@ -37,7 +40,7 @@ class NetworkProbe:
         network: The LightningModule.
         names: Of the modules to measure, as in ``named_modules()``; None for all.
         settings: How to measure.
-        ledger: Counts what fails.
+        failures: Counts what fails.
 
     Attributes:
         modules: The modules that are measured, by name.
@@ -57,16 +60,18 @@ class NetworkProbe:
         network: LightningModule,
         names: Iterable[str] | None,
         settings: MeasurementSettings,
-        ledger: Ledger,
+        failures: Failures,
     ) -> None:
         self.modules, self._unsupported = split_recurrent_modules(network, names)
-        ledger.refuse(self._unsupported)
+        failures.refuse(self._unsupported)
         check_modules(self.modules, settings)
-        self.source = open_source(
-            trainer, self.modules, settings.num_sequences, settings.window, ledger.on_error
+        count, window = settings.num_sequences, settings.window
+        self.source = SequenceSource(
+            trainer, network, self.modules, count, window, failures.on_error
         )
+        self._trainer = trainer
         self._settings = settings
-        self._ledger = ledger
+        self._failures = failures
         self.is_due = False
         self._measured: NetworkMeasurement | None = None
 
@@ -81,162 +86,101 @@ class NetworkProbe:
         if due:
             self.source.watch()
 
-    def measure(self, trainer: Trainer, network: LightningModule) -> NetworkMeasurement:
+    def measure(self) -> NetworkMeasurement:
         """Measure all modules; nothing of the training changes.
 
         A module that fails costs its own spectrum alone. A process in which it fails tells the
         others, so that none waits for it.
 
-        Args:
-            trainer: The Trainer.
-            network: The LightningModule.
-
         Returns:
             The measurement, which is kept until it is taken.
+
+        Raises:
+            Exception: If errors are to be raised; in other processes than that of the error a
+                RuntimeError with its text.
         """
         start = time.perf_counter()
         measured: dict[str, Measurement] = {}
-        self._ledger.count_unsupported(trainer, self._unsupported)
-        for name in self.modules:  # in this order, whatever fails
-            self._ledger.history(name)
-        estimates, failures = self._estimate(trainer, network)
-        self._share_failures(trainer, failures)
-        whole = {name: part for name, part in self.modules.items() if name not in failures}
-        self._report(trainer, failures)
-        with self._ledger.guard(trainer, whole, "measuring"), torch.no_grad():
-            measured = combine_processes(whole, estimates, self._settings)
-            self._ledger.examine(trainer, measured)
+        self._failures.begin_measurement(self.modules, self._unsupported)
+        estimates, reasons = self._estimate()
+        reasons = self._agree(reasons)
+        self._failures.report_all(reasons)
+        # From here on all processes go through the same modules, and none waits for another.
+        sound = {name: part for name, part in self.modules.items() if name not in reasons}
+        with self._failures.guard(sound, "measuring"), torch.no_grad():
+            measured = combine_processes(sound, estimates, self._settings)
+            self._failures.examine(measured)
         self.source.stop()
         missing = tuple(name for name in self.modules if name not in measured)
         self._measured = NetworkMeasurement(measured, time.perf_counter() - start, missing)
         return self._measured
 
-    def take(self, trainer: Trainer, network: LightningModule) -> NetworkMeasurement:
+    def take(self) -> NetworkMeasurement:
         """Return what was measured in this round, now if it was not yet, and drop it here.
-
-        Args:
-            trainer: The Trainer.
-            network: The LightningModule.
 
         Returns:
             The measurement.
         """
-        measured = self._measured or self.measure(trainer, network)
+        measured = self._measured or self.measure()
         self._measured = None
         return measured
 
-    def _estimate(
-        self, trainer: Trainer, network: LightningModule
-    ) -> tuple[Estimates, dict[str, Exception]]:
-        """Estimate the spectra on this process's sequences.
-
-        Args:
-            trainer: The Trainer.
-            network: The LightningModule.
-
-        Returns:
-            Estimates by module, and why there are none of others. Where errors are to be raised,
-            the first is the only one.
-        """
-        of_the_user = sys.exc_info()[1]
+    def _estimate(self) -> tuple[Estimates, Reasons]:
+        """Estimate the spectra on this process's sequences; return also why there are none."""
+        shown = self._trainer.is_global_zero and self._trainer.progress_bar_callback is not None
         estimates: Estimates = {}
-        shown = trainer.is_global_zero and trainer.progress_bar_callback is not None
         with (
             preserved_generators(),
             torch.no_grad(),
             eagerly(),
             spectrum_progress(shown) as progress,
         ):
-            try:
-                sequences, failures = self.source.take(trainer, network)
-            except Exception as error:
-                sequences, failures = {}, dict.fromkeys(self.modules, error)
-            self._let_go(failures, of_the_user)
-            for name in self.modules:
-                if name not in failures:
-                    driving = {name: sequences[name]} if name in sequences else {}
-                    found, failed = self._attempt(name, driving, progress)
-                    self._let_go(failed, of_the_user)
-                    estimates |= found
-                    failures |= failed
-                if name in failures and self._ledger.on_error == "raise":
-                    for other in failures.keys() - {name}:
-                        del failures[other]
-                    return {}, failures
-        return estimates, failures
+            taken, reason = self._attempt(self._take_sequences)
+            sequences, reasons = taken or ({}, dict.fromkeys(self.modules, reason))
+            for name, module in self.modules.items():
+                if name in reasons:
+                    continue
+                driving = {name: sequences[name]} if name in sequences else {}
+                # One by one: what fails in one module leaves the others their spectra.
+                given = {name: module}, driving, self._settings, progress
+                found, reason = self._attempt(partial(estimate_spectra, *given, quiet=True))
+                estimates |= found or {}
+                if found is None:
+                    reasons[name] = reason
+        return estimates, reasons
 
-    def _attempt(
-        self,
-        name: str,
-        driving: Mapping[str, DrivingSequences],
-        progress: Callable[[str, int, int], None] | None,
-    ) -> tuple[Estimates, dict[str, Exception]]:
-        """Estimate the spectrum of one module.
+    def _take_sequences(self) -> tuple[Mapping[str, DrivingSequences], Reasons]:
+        """Return what drives each module, and why there is nothing for others."""
+        recorded = self.source.take()
+        for error in recorded.failures.values():
+            if self._failures.on_error == "raise":
+                raise error
+        # As text: errors hold on to the frames they passed through, and these to their tensors.
+        reasons = {name: describe(error, "measuring") for name, error in recorded.failures.items()}
+        return recorded.sequences, reasons
 
-        Args:
-            name: The module's name.
-            driving: Its sequences in this process by its name, if there are any.
-            progress: See `estimate_spectra`.
-
-        Returns:
-            Its estimate by its name, if it has sequences; and why that failed, if it did.
-        """
-        module = {name: self.modules[name]}
+    def _attempt(self, call: Callable[[], Result]) -> tuple[Result | None, str]:
+        """Return what a call returns, or None and why it failed; tell all and raise if asked to."""
         try:
-            return estimate_spectra(module, driving, self._settings, progress, quiet=True), {}
-        except Exception as error:
-            return {}, {name: error}
+            return call(), ""
+        except Exception as error:  # memory that runs out, the user's modules, a mistake of ours
+            reason, no_memory = describe(error, "measuring"), ran_out_of_memory(error)
+            if self._failures.on_error == "raise":
+                self._agree(dict.fromkeys(self.modules, reason))
+                raise
+        if no_memory:
+            free_memory()
+        return None, reason
 
-    def _let_go(self, failures: Mapping[str, Exception], of_the_user: BaseException | None) -> None:
-        """Let go of what errors hold, unless they are to be raised: the next module may need it.
-
-        Args:
-            failures: Errors by module, one may stand for several.
-            of_the_user: An error that was being handled before.
-        """
-        if self._ledger.on_error == "warn":
-            for error in {id(error): error for error in failures.values()}.values():
-                release(error, of_the_user)
-
-    def _share_failures(self, trainer: Trainer, failures: dict[str, Exception]) -> None:
-        """Tell every process which modules failed in one of them; every process must ask.
-
-        Args:
-            trainer: The Trainer.
-            failures: Errors of this process by module; those of others are added.
-        """
-        if trainer.strategy.reduce_boolean_decision(not failures, all=True):
-            return
+    def _agree(self, reasons: Reasons) -> Reasons:
+        """Return why modules have no spectrum in some process; every process must ask."""
+        # Collective calls: all processes make the same ones in the same order, whatever failed.
+        decide = self._trainer.strategy.reduce_boolean_decision
+        if decide(not reasons, all=True):
+            return {}
+        agreed: Reasons = {}
         for name in self.modules:
-            own = failures.get(name)
-            if trainer.strategy.reduce_boolean_decision(own is None, all=True):
-                continue
-            reason = first_reason(trainer, None if own is None else describe(own, "measuring"))
-            if own is None:
-                failures[name] = RuntimeError(f"it failed in another process: {reason}")
-            own = None  # this frame is part of its traceback
-
-    def _report(self, trainer: Trainer, failures: dict[str, Exception]) -> None:
-        """Count and warn about what failed, once where it is the same for several modules.
-
-        Args:
-            trainer: The Trainer.
-            failures: Errors by module; none are left.
-
-        Raises:
-            Exception: The first of them, if errors are to be raised.
-        """
-        while failures:
-            reasons = {
-                name: describe(failures[name], "measuring")
-                for name in self.modules
-                if name in failures
-            }
-            first = next(iter(reasons.values()))
-            names = [name for name, reason in reasons.items() if reason == first]
-            with self._ledger.guard(trainer, names, "measuring"):
-                try:
-                    raise failures[names[0]]
-                finally:  # this frame is part of its traceback
-                    for name in names:
-                        del failures[name]
+            if not decide(name not in reasons, all=True):
+                reason = first_reason(self._trainer, reasons.get(name))
+                agreed[name] = reasons.get(name, f"it failed in another process: {reason}")
+        return agreed

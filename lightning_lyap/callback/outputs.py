@@ -92,16 +92,6 @@ def draw_figures(
     return {name: render(figure) for name, (figure, _) in figures.items()}
 
 
-def write_ended(folder: Path, history: SpectrumHistory) -> None:
-    """Write a history that another of the same run follows, under the step of its last spectrum.
-
-    Args:
-        folder: Made if it is not there.
-        history: The history, of one spectrum at least.
-    """
-    history.save(folder / f"spectra_until_step_{history.steps[-1]}.npz")
-
-
 def write_files(
     folder: Path, history: SpectrumHistory, images: dict[str, NDArray[np.uint8]]
 ) -> None:

@@ -3,27 +3,24 @@
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+import torch
 from lightning_utilities.core.rank_zero import rank_zero_info
 from numpy.typing import NDArray
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
 
-from lightning_lyap.callback.cost import Pace, advice
-from lightning_lyap.callback.errors import OnError
+from lightning_lyap.callback.cost import advice
+from lightning_lyap.callback.errors import WarnOnce, guarded
 from lightning_lyap.callback.loggers import log_histogram, log_image, scalars_alone
 from lightning_lyap.callback.measurement import Measurement, NetworkMeasurement
-from lightning_lyap.callback.outputs import (
-    draw_figures,
-    scalars,
-    split_finite,
-    write_ended,
-    write_files,
-)
-from lightning_lyap.callback.run_histories import Ledger
+from lightning_lyap.callback.outputs import draw_figures, scalars, split_finite, write_files
+from lightning_lyap.callback.run_histories import Failures
+from lightning_lyap.callback.run_state import RunState
 from lightning_lyap.callback.tensorboard_layout import lay_out_scalars, scalar_layout
 from lightning_lyap.callback.trainer import (
+    completed_epochs,
     is_fitting,
     log_folder,
     logging_step,
@@ -32,229 +29,240 @@ from lightning_lyap.callback.trainer import (
 )
 from lightning_lyap.history import SpectrumHistory
 
+Images: TypeAlias = dict[str, NDArray[np.uint8]]
 
-class SpectrumReporter(Ledger):
-    """Reports the measurements of one callback.
+
+class Reporter:
+    """Reports the measurements of one callback in one run of the Trainer; every process has one.
 
     Args:
+        trainer: The Trainer.
+        modules: Names of the modules that are measured.
         name: Prefix of tags and name of the folder.
-        settings: How spectra are measured, plain numbers and text.
+        state: The run so far.
+        failures: Counts what fails.
+        warn_once: Says what a user should know.
         figures: Whether to draw figures.
         save: Whether to write files.
-        on_error: See `Ledger`.
-
-    Attributes:
-        pace: Counts validations, and the time between measurements.
-
-    Raises:
-        ValueError: If ``on_error`` is another word.
     """
 
     def __init__(
         self,
+        trainer: Trainer,
+        modules: Iterable[str],
         name: str,
-        settings: dict[str, Any],
+        state: RunState,
+        failures: Failures,
+        warn_once: WarnOnce,
         figures: bool,
         save: bool,
-        on_error: OnError = "warn",
     ) -> None:
-        super().__init__(settings, on_error)
-        self.pace = Pace()
+        self._trainer = trainer
+        self._modules = tuple(modules)
         self._name = name
+        self._state = state
+        self._failures = failures
+        self._warn_once = warn_once
         self._figures = figures
-        self._save = save
         self._folder: Path | None = None
-        self._ended: dict[str, SpectrumHistory] = {}
-
-    def open(self, trainer: Trainer, modules: Iterable[str]) -> None:
-        """Ask where files go; every process must ask.
-
-        Args:
-            trainer: The Trainer.
-            modules: The modules whose files they are.
-        """
-        before, self._folder = self._folder, None
-        if self._save and writes_files(trainer):
-            with self.guard(trainer, modules, "finding the folder"):
-                self._folder = log_folder(trainer) / self._name
-        if self._folder != before:
-            self._ended.clear()
+        if save and writes_files(trainer):
+            with failures.guard(self._modules, "finding the folder"):
+                self._folder = log_folder(trainer) / name
         if is_fitting(trainer):
-            with self.guard(trainer, (), "logging"):
-                self._name_loggers_of_scalars(trainer)
+            with failures.guard((), "logging"):
+                self._name_loggers_of_scalars()
 
-    def remark(self, trainer: Trainer, unseen: bool) -> None:
+    def remark(self, unseen: bool) -> None:
         """Say what the run that begins goes without.
 
         Args:
-            trainer: The Trainer.
             unseen: Whether a spectrum before training was wanted and nothing to measure it on seen.
         """
-        if unseen and trainer.enable_validation:
+        validates = self._trainer.enable_validation
+        if unseen and validates:
             rank_zero_info(
                 "No Lyapunov spectrum before training: the sanity check that would show what the "
                 "recurrent modules receive is off (num_sanity_val_steps=0), and the DataModule "
                 "offers no `lyapunov_sequences`."
             )
-        if not trainer.enable_validation:
-            self.warn_once(
-                "no validation",
+        if not validates:
+            self._warn_once(
                 "No Lyapunov spectra while this network trains: they are measured after "
                 "validations, and there are none. Give the Trainer validation batches.",
+                "no validation",
             )
-        if trainer.barebones:
-            self.warn_once(
-                "barebones",
+        if self._trainer.barebones:
+            self._warn_once(
                 "Trainer(barebones=True) logs nothing: Lyapunov spectra are in `histories` of the "
                 "callback and in its files alone.",
+                "barebones",
             )
 
-    def lay_out(self, trainer: Trainer, modules: Mapping[str, tuple[str, ...]]) -> None:
-        """Arrange TensorBoard's CUSTOM SCALARS.
+    def lay_out(self, modules: Mapping[str, tuple[str, ...]]) -> None:
+        """Arrange TensorBoard's CUSTOM SCALARS; for rank zero.
 
         Args:
-            trainer: The Trainer, on rank zero.
             modules: Names of the modules measured, by the prefix of their tags.
 
         Raises:
             Exception: Whatever a logger raises, if errors are to be raised.
         """
-        try:
-            lay_out_scalars(trainer.loggers, scalar_layout(modules))
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            self.warn_once(
+
+        def report(reason: str) -> None:
+            self._warn_once(
+                f"The charts of TensorBoard's CUSTOM SCALARS could not be arranged ({reason}). All "
+                "scalars are logged nevertheless.",
                 "layout",
-                "The charts of TensorBoard's CUSTOM SCALARS could not be arranged "
-                f"({type(error).__name__}: {error}). All scalars are logged nevertheless.",
             )
 
-    def publish(
-        self, trainer: Trainer, epoch: float, measured: NetworkMeasurement, every: int
-    ) -> dict[str, float]:
+        with guarded(self._failures.on_error, "arranging them", report):
+            lay_out_scalars(self._trainer.loggers, scalar_layout(modules))
+
+    def publish(self, measured: NetworkMeasurement, every: int) -> dict[str, float]:
         """Write histories, figures and files, and return the scalars.
 
         Args:
-            trainer: The Trainer.
-            epoch: Epochs completed.
             measured: What was measured.
             every: Setting of ``every_n_validations``.
 
         Returns:
-            Finite scalars by key; none if the measurement failed.
+            Finite scalars by key; none if the measurement failed. A module none of whose sequences
+            stayed finite has none.
         """
         start = time.perf_counter()
+        # Keys do not depend on what fails: with several modules each has its name in them.
         several = len(measured.by_module) + len(measured.missing) > 1
         infixes = {name: f"{name}/" if several else "" for name in measured.by_module}
-        for name, measurement in measured.by_module.items():
-            with self.guard(trainer, [name], "logging"):
-                self.show(trainer, epoch, name, infixes[name], measurement)
+        # Histories and figures first: their time is part of the cost that is logged below.
+        for module, measurement in measured.by_module.items():
+            with self._failures.guard([module], "logging"):
+                self._show(module, infixes[module], measurement)
         values: dict[str, float] = {}
-        with self.guard(trainer, measured.by_module, "logging"):
-            values = self.scalars(measured.by_module, infixes)
+        with self._failures.guard(measured.by_module, "logging"):
+            for module, measurement in measured.by_module.items():
+                if not measurement.is_lost:  # counts of NaN are no numbers to show
+                    values |= scalars(f"{self._name}/{infixes[module]}", measurement)
+            values = self._without_infinities(values)
         if values:
-            seconds = measured.seconds + time.perf_counter() - start
-            regular = is_fitting(trainer) and self.pace.is_regular(every)
-            values |= self.cost(seconds, every if regular else None)
+            values |= self._cost(measured.seconds + time.perf_counter() - start, every)
         return values
 
-    def show(
-        self, trainer: Trainer, epoch: float, module: str, infix: str, measurement: Measurement
-    ) -> None:
-        """Add a measurement to its history and send out what is no scalar.
+    def log(self, network: LightningModule, values: dict[str, float]) -> None:
+        """Log values in the validation or test that ends, and keep the last of each in a fit.
 
         Args:
-            trainer: The Trainer.
-            epoch: Epochs completed.
-            module: The module's name.
-            infix: The module's part of tags and folders, with the closing slash.
-            measurement: Its measurement.
+            network: Whose logging it is.
+            values: Finite scalars by key; none if the measurement failed.
         """
-        step, tag, fitting = logging_step(trainer), f"{self._name}/{infix}", is_fitting(trainer)
-        before = history = self.history(module)
-        spectrum = measurement.spectrum
-        if fitting:
-            history = self.history_for(module, spectrum)
-            history.append(epoch, step, spectrum, measurement.seconds)
-        if not trainer.is_global_zero:
+        with self._failures.guard(self._modules, "logging"):
+            if values and not self._trainer.barebones:
+                # All processes hold the same numbers, so their mean is each. Without a batch size
+                # Lightning would look for one in the last batch of the user's.
+                network.log_dict(values, batch_size=1, sync_dist=True)
+        if is_fitting(self._trainer):
+            self._state.last = self._state.last | values
+            if self._state.last.keys() - values.keys():
+                self.recall()
+
+    def log_before_training(self, values: dict[str, float]) -> None:
+        """Send the values of the untrained network, which Lightning has no hook to log in.
+
+        Args:
+            values: Finite scalars by key; none if the measurement failed.
+        """
+        self._state.last = values
+        for logger in self._trainer.loggers if values else ():
+            with self._failures.guard(self._modules, "logging"):
+                # A copy each: loggers add to what they are given, or take from it.
+                logger.log_metrics(dict(values), step=logging_step(self._trainer))
+
+    def recall(self) -> None:
+        """Let monitors find the last value of a key that was not logged in this run of the Trainer.
+
+        After a resumption they then act as in the uninterrupted run, before the first validation
+        they find the untrained network's, and a measurement that fails leaves what was measured
+        before. Logging these values would write them again.
+        """
+        if self._trainer.barebones:
             return
-        if before is not history and self._folder is not None:
-            self._ended[module] = before
-        images: dict[str, NDArray[np.uint8]] = {}
-        with self.guard(trainer, [module], "drawing"):
-            when = f"epoch {epoch:g}" if fitting else f"trainer.{running(trainer)}"
-            images = draw_figures(measurement, history, when) if self._figures else {}
-        for logger in trainer.loggers:
-            with self.guard(trainer, [module], "logging"):
-                log_histogram([logger], f"{tag}exponents", spectrum.exponents, step)
-                for kind, image in images.items():
-                    log_image([logger], f"{tag}{kind}", image, step)
+        last, metrics = self._state.last, self._trainer.callback_metrics
+        for key in last.keys() - metrics.keys():
+            metrics[key] = torch.tensor(last[key])
+
+    def _show(self, module: str, infix: str, measurement: Measurement) -> None:
+        """Add a measurement to its history and send out what is no scalar."""
+        fitting, spectrum = is_fitting(self._trainer), measurement.spectrum
+        before = history = self._state.histories.of(module)
+        if fitting:
+            history = self._state.histories.of_size(module, spectrum)
+            epoch, step = completed_epochs(self._trainer), logging_step(self._trainer)
+            history.append(epoch, step, spectrum, measurement.seconds)
+        if not self._trainer.is_global_zero:
+            return
+        images: Images = {}
+        if self._figures:
+            with self._failures.guard([module], "drawing"):
+                images = draw_figures(measurement, history, self._moment())
+        self._send(module, f"{self._name}/{infix}", measurement, images)
         if self._folder is not None and fitting:
-            with self.guard(trainer, [module], "saving"):
-                if module in self._ended:  # until it is written, the file before stays as it is
-                    write_ended(self._folder / infix, self._ended[module])
-                    del self._ended[module]
-                write_files(self._folder / infix, history, images)
+            folder = self._folder / infix
+            if before is not history:
+                self._state.histories.ended[folder] = before
+            with self._failures.guard([module], "saving"):
+                self._save(folder, history, images)
 
-    def scalars(
-        self, measured: Mapping[str, Measurement], infixes: Mapping[str, str]
-    ) -> dict[str, float]:
-        """Return the statistics of all modules by key; those not finite are left out.
+    def _moment(self) -> str:
+        """Say for the titles of figures when this is."""
+        if is_fitting(self._trainer):
+            return f"epoch {completed_epochs(self._trainer):g}"
+        return f"trainer.{running(self._trainer)}"
 
-        A module none of whose sequences stayed finite has none.
+    def _send(self, module: str, tag: str, measurement: Measurement, images: Images) -> None:
+        """Send histogram and images; a logger that fails keeps nothing from the others."""
+        step = logging_step(self._trainer)
+        for logger in self._trainer.loggers:
+            with self._failures.guard([module], "logging"):
+                log_histogram(logger, f"{tag}exponents", measurement.spectrum.exponents, step)
+                for kind, image in images.items():
+                    log_image(logger, f"{tag}{kind}", image, step)
 
-        Args:
-            measured: Measurements by module.
-            infixes: Each module's part of the keys.
+    def _save(self, folder: Path, history: SpectrumHistory, images: Images) -> None:
+        """Write history and figures, first a history that ended: until then its file stays."""
+        ended = self._state.histories.ended.get(folder)
+        if ended is not None:
+            ended.save(folder / f"spectra_until_step_{ended.steps[-1]}.npz")
+            del self._state.histories.ended[folder]
+        write_files(folder, history, images)
 
-        Returns:
-            Finite numbers by key.
-        """
-        values: dict[str, float] = {}
-        for module, measurement in measured.items():
-            if measurement.is_lost:  # counts of NaN are no numbers to show
-                continue
-            values |= scalars(f"{self._name}/{infixes[module]}", measurement)
+    def _without_infinities(self, values: dict[str, float]) -> dict[str, float]:
+        """Return the finite values; say once which are not."""
         finite, lost = split_finite(values)
         if lost:
-            self.warn_once(
-                "not finite",
+            self._warn_once(
                 f"{', '.join(lost)}: not finite, left out of the logs. An exponent of -inf belongs "
                 "to a direction the network maps to exactly zero (dead or saturated units); NaN "
                 "to states that overflowed.",
+                "not finite",
             )
         return finite
 
-    def cost(self, seconds: float, every: int | None) -> dict[str, float]:
-        """Return what a measurement cost, and warn once when it was too much.
-
-        Args:
-            seconds: Its wall time.
-            every: Validations since the one before, None where there was none to compare with.
-
-        Returns:
-            Numbers by key.
-        """
+    def _cost(self, seconds: float, every: int) -> dict[str, float]:
+        """Return what a measurement cost, and warn once when it was too much."""
         values = {f"{self._name}/seconds": seconds}
-        if every is not None:
-            fraction = self.pace.fraction(seconds)
+        # The first measurement, and one after a resumption, come sooner: their cost is no rule.
+        if is_fitting(self._trainer) and self._state.pace.is_regular(every):
+            fraction = self._state.pace.fraction(seconds)
             values[f"{self._name}/epoch_fraction"] = fraction
-            self.warn_once("slow", advice(seconds, fraction, every))
+            self._warn_once(advice(seconds, fraction, every), "slow")
         return values
 
-    def _name_loggers_of_scalars(self, trainer: Trainer) -> None:
-        """Say once which loggers take scalars alone, and where the rest is.
-
-        Args:
-            trainer: The Trainer.
-        """
-        names = scalars_alone(trainer.loggers)
-        if not names or "scalars alone" in self._warned:
-            return
-        self._warned.add("scalars alone")
+    def _name_loggers_of_scalars(self) -> None:
+        """Say once which loggers take scalars alone, and where the rest is."""
+        names = scalars_alone(self._trainer.loggers)
         where = "not kept" if self._folder is None else f"files in {self._folder}"
-        rank_zero_info(
-            f"{' and '.join(names)}: Lyapunov exponents as scalars alone; spectra and figures are "
-            f"{where}."
-        )
+        if names:
+            self._warn_once.inform(
+                f"{' and '.join(names)}: Lyapunov exponents as scalars alone; spectra and figures "
+                f"are {where}.",
+                "scalars alone",
+            )

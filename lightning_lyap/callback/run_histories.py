@@ -2,41 +2,36 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any
 
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning import Trainer
 
-from lightning_lyap._checks import check_choice
-from lightning_lyap.callback.errors import OUTCOMES, Doing, OnError, guarded
+from lightning_lyap.callback.errors import OUTCOMES, Doing, OnError, WarnOnce, guarded
 from lightning_lyap.callback.measurement import Measurement
 from lightning_lyap.callback.trainer import completed_epochs, logging_step
 from lightning_lyap.estimator.result import MeanSpectrum
 from lightning_lyap.history import SpectrumHistory
 
 
-class Ledger:
-    """Keeps the spectra of each module and the account of what failed.
+class RunHistories:
+    """The spectra of each module so far.
 
     Args:
         settings: How spectra are measured, plain numbers and text.
-        on_error: ``"warn"`` to count what fails and warn about the first of its kind, ``"raise"``
-            to let errors pass.
+        warn_once: Says what a user should know.
 
     Attributes:
-        histories: The spectra of each module so far.
-        on_error: As given.
-
-    Raises:
-        ValueError: If ``on_error`` is another word.
+        by_module: The histories.
+        ended: Histories that others of the same module follow, by the folder they are still to be
+            written to.
     """
 
-    def __init__(self, settings: dict[str, Any], on_error: OnError = "warn") -> None:
-        check_choice("on_error", on_error, get_args(OnError))
-        self.histories: dict[str, SpectrumHistory] = {}
-        self.on_error = on_error
-        self._settings = settings
-        self._warned: set[str] = set()
+    def __init__(self, settings: Mapping[str, Any], warn_once: WarnOnce) -> None:
+        self.by_module: dict[str, SpectrumHistory] = {}
+        self.ended: dict[Path, SpectrumHistory] = {}
+        self._settings = dict(settings)
+        self._warn_once = warn_once
 
     def load(self, states: Mapping[str, dict[str, Any]]) -> None:
         """Go on with the histories of a checkpoint.
@@ -50,19 +45,19 @@ class Ledger:
         loaded = {module: self._new(module) for module in states}
         for module, history in loaded.items():
             history.load_state_dict(states[module])
-        self.histories.clear()
-        self.histories.update(loaded)
+        self.by_module.clear()
+        self.by_module.update(loaded)
         for module, history in loaded.items():
             expected = self._new(module).settings
             if history.settings != expected:
-                self.warn_once(
-                    "settings",
+                self._warn_once(
                     f"The spectra of {module!r} in the checkpoint were measured with "
                     f"{history.settings}, those to come will be with {expected}: one history will "
                     "hold both, or begin anew if their size differs.",
+                    "settings",
                 )
 
-    def history(self, module: str) -> SpectrumHistory:
+    def of(self, module: str) -> SpectrumHistory:
         """Return the history of a module, a new one at first.
 
         Args:
@@ -71,11 +66,11 @@ class Ledger:
         Returns:
             Its history.
         """
-        if module not in self.histories:
-            self.histories[module] = self._new(module)
-        return self.histories[module]
+        if module not in self.by_module:
+            self.by_module[module] = self._new(module)
+        return self.by_module[module]
 
-    def history_for(self, module: str, spectrum: MeanSpectrum) -> SpectrumHistory:
+    def of_size(self, module: str, spectrum: MeanSpectrum) -> SpectrumHistory:
         """Return the history that takes a spectrum, a new one if its size has changed.
 
         A run may go on with other settings, or with another network.
@@ -87,76 +82,78 @@ class Ledger:
         Returns:
             Its history; failures before stay counted.
         """
-        before = self.history(module)
+        before = self.of(module)
         if before.takes(spectrum):
             return before
-        self.histories[module] = self._new(module)
-        self.histories[module].failures += before.failures
-        self.warn_once(
-            f"size {module}",
+        self.by_module[module] = self._new(module)
+        self.by_module[module].failures += before.failures
+        self._warn_once(
             f"The spectra of {module!r} now have {spectrum.num_exponents} exponents, N = "
             f"{spectrum.tangent_size}, and had {before.spectra[0].num_exponents}, N = "
             f"{before.spectra[0].tangent_size}: its history begins anew. Checkpoints written "
             "before hold the one that ends here; where files are written, it goes to "
             "`spectra_until_step_*.npz`.",
+            f"size {module}",
         )
-        return self.histories[module]
+        return self.by_module[module]
 
     def _new(self, module: str) -> SpectrumHistory:
         """Return an empty history of a module."""
         return SpectrumHistory(self._settings | {"module": module})
 
-    def _count(self, trainer: Trainer, module: str, message: str) -> None:
-        """Record a failure in the history of a module.
 
-        Args:
-            trainer: The Trainer.
-            module: The module's name.
-            message: What went wrong.
-        """
-        epoch, step = completed_epochs(trainer), logging_step(trainer)
-        self.history(module).record_failure(epoch, step, message)
+class Failures:
+    """What fails in one run of the Trainer.
 
-    def guard(
-        self, trainer: Trainer, modules: Iterable[str], doing: Doing
-    ) -> AbstractContextManager[None]:
+    Args:
+        trainer: The Trainer.
+        histories: They count what fails.
+        on_error: ``"warn"`` to count what fails and warn about the first of its kind, ``"raise"``
+            to let errors pass.
+        warn_once: Says what a user should know.
+
+    Attributes:
+        on_error: As given.
+    """
+
+    def __init__(
+        self, trainer: Trainer, histories: RunHistories, on_error: OnError, warn_once: WarnOnce
+    ) -> None:
+        self.on_error = on_error
+        self._trainer = trainer
+        self._histories = histories
+        self._warn_once = warn_once
+
+    def guard(self, modules: Iterable[str], doing: Doing) -> AbstractContextManager[None]:
         """Turn an error into a counted failure and one warning, unless errors are to be raised.
 
         Args:
-            trainer: The Trainer.
             modules: The modules concerned.
             doing: What is being done.
 
         Returns:
             A context.
         """
-        return guarded(
-            self.on_error, doing, lambda message: self.failed(trainer, modules, message, doing)
-        )
+        return guarded(self.on_error, doing, lambda message: self.report(modules, message, doing))
 
-    def failed(
-        self, trainer: Trainer, modules: Iterable[str], message: str, doing: Doing = "measuring"
-    ) -> None:
+    def report(self, modules: Iterable[str], message: str, doing: Doing = "measuring") -> None:
         """Count a failure in the histories and warn about the first of its kind.
 
         Measurements of different modules fail for different reasons: the first of each is told.
 
         Args:
-            trainer: The Trainer.
             modules: The modules concerned.
             message: What went wrong.
             doing: What was being done.
         """
-        for module in modules:
-            self._count(trainer, module, message)
-        kinds = {f"failed {doing} {module}" for module in modules}
-        kinds = kinds if doing == "measuring" and kinds else {f"failed {doing}"}
-        if kinds <= self._warned:
-            return
-        self._warned |= kinds
-        rank_zero_warn(
+        names = list(modules)
+        for name in names:
+            self._count(name, message)
+        told_apart = doing == "measuring" and names
+        self._warn_once(
             f"{OUTCOMES[doing]}: {message.rstrip('.')}. Training goes on; the history counts each "
             "failure. Use on_error='raise' to stop instead.",
+            *([f"failed {doing} {name}" for name in names] if told_apart else [f"failed {doing}"]),
         )
 
     def refuse(self, unsupported: Mapping[str, str]) -> None:
@@ -175,23 +172,38 @@ class Ledger:
             )
             if self.on_error == "raise":
                 raise ValueError(message)
-            self.warn_once(f"unsupported {module}", message)
+            self._warn_once(message, f"unsupported {module}")
 
-    def count_unsupported(self, trainer: Trainer, unsupported: Mapping[str, str]) -> None:
+    def begin_measurement(self, modules: Iterable[str], unsupported: Mapping[str, str]) -> None:
         """Count a measurement that modules without a spectrum are missing from.
 
         Args:
-            trainer: The Trainer.
+            modules: The modules that are measured; their histories stand in this order.
             unsupported: The reason why not, by module.
         """
         for module, reason in unsupported.items():
-            self._count(trainer, module, reason)
+            self._count(module, reason)
+        for module in modules:
+            self._histories.of(module)
 
-    def examine(self, trainer: Trainer, measured: Mapping[str, Measurement]) -> None:
+    def report_all(self, reasons: Mapping[str, str]) -> None:
+        """Report why modules have no spectrum, once where it is the same for several.
+
+        Args:
+            reasons: By module; in one process or another.
+
+        Raises:
+            RuntimeError: With the first, if errors are to be raised.
+        """
+        for reason in dict.fromkeys(reasons.values()):
+            if self.on_error == "raise":
+                raise RuntimeError(f"No Lyapunov spectrum: {reason}")
+            self.report([name for name in reasons if reasons[name] == reason], reason)
+
+    def examine(self, measured: Mapping[str, Measurement]) -> None:
         """Count spectra that are lost or fail their certificates; all processes agree on which.
 
         Args:
-            trainer: The Trainer.
             measured: Measurements by module.
 
         Raises:
@@ -205,47 +217,41 @@ class Ledger:
                     "not finite, or the state or the tangent vectors overflowed. Look at them, "
                     "lower `orthonormalize_every`, or use dtype='float64'"
                 )
-                with self.guard(trainer, [module], "measuring"):
+                with self.guard([module], "measuring"):
                     raise RuntimeError(message)
             elif lost:
-                self.warn_once(
-                    "lost",
+                self._warn_once(
                     f"{lost} of the sequences of {module!r} did not stay finite and are left out "
                     "of its spectrum: the state or the tangent vectors overflowed. Look at the "
                     "weights and inputs, lower `orthonormalize_every`, or use dtype='float64'.",
-                )
-            if fault is not None and self.on_error == "raise":
-                raise RuntimeError(
-                    f"The Lyapunov spectrum of {module!r} fails its certificate: {fault}."
+                    "lost",
                 )
             if fault is not None:
-                self.uncertified(trainer, module, fault)
+                self.uncertified(module, fault)
 
-    def uncertified(self, trainer: Trainer, module: str, fault: str) -> None:
+    def uncertified(self, module: str, fault: str) -> None:
         """Record a spectrum that fails its certificate and warn about the first.
 
         Args:
-            trainer: The Trainer.
             module: The module's name.
             fault: Which checks failed.
+
+        Raises:
+            RuntimeError: If errors are to be raised.
         """
         message = f"fails its certificate: {fault}"
-        self._count(trainer, module, message)
-        self.warn_once(
-            "certificate",
+        if self.on_error == "raise":
+            raise RuntimeError(f"The Lyapunov spectrum of {module!r} {message}.")
+        self._count(module, message)
+        self._warn_once(
             f"The Lyapunov spectrum of {module!r} {message}. Don't trust it: `certified` is logged "
             "as 0, the history records each failure. A subclass of torch's modules with a forward "
             "pass of its own must be known by `register_recurrence`; anything else is an error of "
             "lightning_lyap: please report it. Use on_error='raise' to stop instead.",
+            "certificate",
         )
 
-    def warn_once(self, key: str, message: str | None) -> None:
-        """Warn on rank zero, once for each key.
-
-        Args:
-            key: What counts as the same warning.
-            message: What to say; None says nothing.
-        """
-        if message is not None and key not in self._warned:
-            self._warned.add(key)
-            rank_zero_warn(message)
+    def _count(self, module: str, message: str) -> None:
+        """Record a failure in the history of a module, at the epoch and step of the scalars."""
+        epoch, step = completed_epochs(self._trainer), logging_step(self._trainer)
+        self._histories.of(module).record_failure(epoch, step, message)

@@ -4,7 +4,6 @@ Either the DataModule offers held-out windows by a method
 ``lyapunov_sequences(num_sequences, num_steps)``, or the modules are watched in validation batches.
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lightning_lyap.callback.errors import OnError, describe, release
+from lightning_lyap.callback.errors import OnError, describe
 from lightning_lyap.network.input_recorder import InputRecorder, Recorded
 from lightning_lyap.network.undisturbed import evaluating, preserved_generators
 
@@ -21,46 +20,58 @@ class SequenceSource:
     """The sequences of one run of the Trainer, this process's share of them.
 
     Args:
-        trainer: The Trainer.
-        modules: The recurrent modules by name.
+        trainer: The Trainer, at the start of its run.
+        network: The LightningModule.
+        modules: Its recurrent modules by name.
         num_sequences: How many sequences, over all processes.
         num_steps: Steps of a sequence.
+        on_error: ``"warn"`` for a source that says so later where the DataModule fails, ``"raise"``
+            to let its error pass.
 
     Raises:
-        TypeError: If the DataModule offers something else than a batch.
-        ValueError: If the DataModule has too few sequences.
+        ValueError: If the settings ask for more than the DataModule has.
+        Exception: Whatever else the DataModule raises, if errors are to be raised.
     """
 
     def __init__(
         self,
         trainer: Trainer,
+        network: LightningModule,
         modules: Mapping[str, nn.Module],
         num_sequences: int,
         num_steps: int,
+        on_error: OnError = "raise",
     ) -> None:
+        self._trainer = trainer
+        self._network = network
         self._modules = modules
-        self._root = trainer.lightning_module
         self._share = len(range(trainer.global_rank, num_sequences, trainer.world_size))
         self._num_steps = num_steps
         self._watcher: InputRecorder | None = None
         self._offered: tuple[Tensor, ...] | None = None
-        datamodule: Any = getattr(trainer, "datamodule", None)
-        if hasattr(datamodule, "lyapunov_sequences"):
-            with preserved_generators():
-                batch = datamodule.lyapunov_sequences(num_sequences, num_steps)
-            rows = slice(trainer.global_rank, None, trainer.world_size)
-            self._offered = tuple(part[rows] for part in _tensors(batch, num_sequences))
+        self._failure: str | None = None
+        try:
+            self._offered = self._ask(num_sequences)
+        except ValueError:
+            raise  # the settings and the data don't fit together: said before training
+        except Exception as error:  # whatever the user's DataModule raises
+            if on_error == "raise":
+                raise
+            self._failure = describe(error, "asking the DataModule")
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is something to measure on: windows offered, or batches watched."""
-        return self._offered is not None or self._watcher is not None
+        """Whether it is known what to measure on, or that there is nothing."""
+        given = self._offered is not None or self._failure is not None
+        return given or self._watcher is not None
 
     def watch(self) -> None:
-        """Begin to watch the modules, where no windows are offered."""
+        """Begin to watch the modules, where the DataModule has no windows to offer."""
         self.stop()
-        if self._offered is None:
-            self._watcher = InputRecorder(self._modules, self._share, self._num_steps, self._root)
+        if not self.is_ready:
+            self._watcher = InputRecorder(
+                self._modules, self._share, self._num_steps, self._network
+            )
             self._watcher.start()
 
     def pause(self) -> None:
@@ -73,116 +84,52 @@ class SequenceSource:
         self.pause()
         self._watcher = None
 
-    def take(self, trainer: Trainer, module: LightningModule) -> Recorded:
+    def take(self) -> Recorded:
         """Return what drives each module, and drop it here.
 
-        Args:
-            trainer: The Trainer.
-            module: The LightningModule, run forward once in evaluation mode on offered windows.
+        Windows are run through the network once, forward, in evaluation mode.
 
         Returns:
             Sequences by module, and why there are none of others; nothing if this process has no
             share.
 
         Raises:
-            RuntimeError: If nothing was watched.
-            Exception: Whatever the module raises on offered windows.
+            RuntimeError: If nothing was watched, or the DataModule failed when the run began.
+            Exception: Whatever the network raises on offered windows.
         """
         self.pause()
         recorder, self._watcher = self._watcher, None
+        if self._failure is not None:
+            raise RuntimeError(
+                "Expected `lyapunov_sequences` of the DataModule to return windows, but it failed "
+                f"when the run began: {self._failure}"
+            )
         if self._share == 0:
             return Recorded({}, {})
         if self._offered is not None:
             recorder = InputRecorder(self._modules, self._share, self._num_steps)
-            batch = trainer.strategy.batch_to_device(self._offered)
-            batch = trainer.precision_plugin.convert_input(batch)
-            with recorder, _unheard(module), trainer.precision_plugin.forward_context():
-                module(*batch)
+            precision = self._trainer.precision_plugin
+            batch = precision.convert_input(self._trainer.strategy.batch_to_device(self._offered))
+            with recorder, _without_logging(self._network), precision.forward_context():
+                self._network(*batch)
         if recorder is None:
             raise RuntimeError("Expected to have watched the recurrent modules, but did not.")
         return recorder.readable()
 
-
-class BrokenSource(SequenceSource):
-    """Stands for windows that a DataModule failed to offer: there is nothing to measure on.
-
-    Args:
-        message: What went wrong.
-    """
-
-    def __init__(self, message: str) -> None:
-        self._message = message
-        self._watcher = None
-
-    @property
-    def is_ready(self) -> bool:
-        """True: that nothing can be measured is known already."""
-        return True
-
-    def watch(self) -> None:
-        """Watch nothing: other sequences than the DataModule's were not asked for."""
-
-    def take(self, trainer: Trainer, module: LightningModule) -> Recorded:
-        """Say what went wrong.
-
-        Args:
-            trainer: The Trainer.
-            module: The LightningModule.
-
-        Raises:
-            RuntimeError: Always.
-        """
-        raise RuntimeError(
-            "Expected `lyapunov_sequences` of the DataModule to return windows, but it failed when "
-            f"the run began: {self._message}"
-        )
-
-
-def open_source(
-    trainer: Trainer,
-    modules: Mapping[str, nn.Module],
-    num_sequences: int,
-    num_steps: int,
-    on_error: OnError,
-) -> SequenceSource:
-    """Ask where the sequences come from, at the start of a run of the Trainer.
-
-    Args:
-        trainer: The Trainer.
-        modules: The recurrent modules by name.
-        num_sequences: How many sequences, over all processes.
-        num_steps: Steps of a sequence.
-        on_error: ``"warn"`` for a source that says so later where the DataModule fails, ``"raise"``
-            to let its error pass.
-
-    Returns:
-        The source.
-
-    Raises:
-        ValueError: If the settings ask for more than there is, in both cases.
-        Exception: Whatever else the DataModule raises, if errors are to be raised.
-    """
-    of_the_user = sys.exc_info()[1]
-    try:
-        return SequenceSource(trainer, modules, num_sequences, num_steps)
-    except Exception as error:
-        if on_error == "raise" or isinstance(error, ValueError):
-            raise
-        message = describe(error, "asking the DataModule")
-        release(error, of_the_user)
-    return BrokenSource(message)
+    def _ask(self, num_sequences: int) -> tuple[Tensor, ...] | None:
+        """Return this process's share of the windows that the DataModule offers, if it does."""
+        datamodule: Any = getattr(self._trainer, "datamodule", None)
+        if not hasattr(datamodule, "lyapunov_sequences"):
+            return None
+        with preserved_generators():
+            batch = datamodule.lyapunov_sequences(num_sequences, self._num_steps)
+        rows = slice(self._trainer.global_rank, None, self._trainer.world_size)
+        return tuple(part[rows] for part in _tensors(batch, num_sequences))
 
 
 @contextmanager
-def _unheard(module: LightningModule) -> Iterator[None]:
-    """Evaluate a module, and let nothing that it logs meanwhile reach the Trainer.
-
-    Args:
-        module: The module, whose parts may be LightningModules, too.
-
-    Yields:
-        None.
-    """
+def _without_logging(module: LightningModule) -> Iterator[None]:
+    """Evaluate a module, and let nothing that it or a part of it logs reach the Trainer."""
     with evaluating(module):
         for part in module.modules():
             if hasattr(part, "log_dict"):
@@ -195,19 +142,7 @@ def _ignore(*args: Any, **kwargs: Any) -> None:
 
 
 def _tensors(batch: Tensor | Sequence[Tensor], num_sequences: int) -> tuple[Tensor, ...]:
-    """Turn what a DataModule offers into the arguments of ``forward``.
-
-    Args:
-        batch: A tensor or a tuple of tensors, one row a sequence.
-        num_sequences: How many rows were asked for.
-
-    Returns:
-        A tuple of tensors.
-
-    Raises:
-        TypeError: If it is something else.
-        ValueError: If it has too few rows, or its tensors differ in their number.
-    """
+    """Return what a DataModule offers as arguments of ``forward``, one row a sequence each."""
     parts = (batch,) if isinstance(batch, Tensor) else batch
     if not isinstance(parts, (tuple, list)) or not all(isinstance(part, Tensor) for part in parts):
         raise TypeError(

@@ -67,14 +67,7 @@ def lay_out_scalars(loggers: Iterable[Any], layout: Layout) -> None:
 
 
 def _exponents(prefix: str) -> Charts:
-    """Choose the charts of one module.
-
-    Args:
-        prefix: Of its tags, with the closing slash.
-
-    Returns:
-        Charts by title.
-    """
+    """Return the charts of one module by title, from the prefix of its tags with its slash."""
     return {
         "exponents: largest, mean, smallest (nats per step)": _lines(
             prefix + "max", prefix + "mean", prefix + "min"
@@ -87,15 +80,7 @@ def _exponents(prefix: str) -> Charts:
 
 
 def _counts_and_cost(name: str, infixes: Sequence[str]) -> Charts:
-    """Choose the charts of counts for each module and of the cost of all.
-
-    Args:
-        name: Prefix of the tags.
-        infixes: Each module's part of the tags, with the closing slash.
-
-    Returns:
-        Charts by title.
-    """
+    """Return the charts of counts for each module, and of the cost of all, by title."""
     return {
         "number of positive exponents": _lines(*(f"{name}/{i}num_positive" for i in infixes)),
         "number of unresolved exponents": _lines(*(f"{name}/{i}num_unresolved" for i in infixes)),
@@ -110,24 +95,16 @@ def _lines(*tags: str) -> list[Any]:
 
 
 def _has_layout(logger: Any) -> bool:
-    """Tell whether a logger's run has a layout already.
-
-    Event files are not compressed, so the layout's tag is looked for as it is.
-
-    Args:
-        logger: A Lightning logger.
-
-    Returns:
-        True if an event file in its folder has one; False also where files can't be listed.
-    """
+    """Return whether an event file in a logger's folder has a layout."""
     folder = getattr(logger, "log_dir", None)
     if not isinstance(folder, str | PathLike):
         return False
+    # Event files are not compressed: the layout's tag stands in them as it is.
     logger.experiment.flush()
     return any(_contains(path, LAYOUT_TAG) for path in Path(folder).glob(EVENT_FILES))
 
 
 def _contains(path: Path, mark: bytes) -> bool:
-    """Tell whether a file holds some bytes, without a line break among them."""
+    """Return whether a file holds some bytes, without a line break among them."""
     with path.open("rb") as file:
         return any(mark in line for line in file)

@@ -10,7 +10,7 @@ from lightning_lyap.callback.errors import describe
 
 
 def is_fitting(trainer: Trainer) -> bool:
-    """Tell whether the Trainer is in `fit`, its validations and sanity check included."""
+    """Return whether the Trainer is in `fit`, its validations and sanity check included."""
     return trainer.state.fn == TrainerFn.FITTING
 
 
@@ -52,7 +52,7 @@ def completed_epochs(trainer: Trainer) -> float:
 
 
 def is_last_batch(trainer: Trainer) -> bool:
-    """Tell at the end of a validation or test batch whether it was the last.
+    """Return, at the end of a validation or test batch, whether it was the last.
 
     Lightning fetches one batch ahead from loaders without a length, so it knows of theirs too; only
     where a step fetches its batches itself (``dataloader_iter``) a length is needed.
@@ -71,7 +71,7 @@ def is_last_batch(trainer: Trainer) -> bool:
 
 
 def first_reason(trainer: Trainer, reason: str | None) -> str:
-    """Tell every process why something failed in one of them; every process must ask.
+    """Return in every process why something failed in one of them; every process must ask.
 
     Args:
         trainer: The Trainer.
@@ -86,7 +86,7 @@ def first_reason(trainer: Trainer, reason: str | None) -> str:
 
 
 def writes_files(trainer: Trainer) -> bool:
-    """Tell whether a run is meant to leave files: not in the Trainer's fast_dev_run."""
+    """Return whether a run is meant to leave files: not in the Trainer's fast_dev_run."""
     return not getattr(trainer, "fast_dev_run", False)
 
 
@@ -109,7 +109,8 @@ def log_folder(trainer: Trainer) -> Path:
     folder, reason, failed = None, "", None
     try:
         folder = _own_folder(trainer)
-    except Exception as error:  # some ask a server, from the first process alone
+    # Some ask a server, from the first process alone: the others must not wait for it.
+    except Exception as error:
         reason, failed = describe(error, "asking the logger for its folder"), error
     folder, reason = trainer.strategy.broadcast((folder, reason))
     if folder is not None:
@@ -119,20 +120,12 @@ def log_folder(trainer: Trainer) -> Path:
             f"Expected a logger that names the folder of its run, but got {reason}"
         ) from failed
     finally:
-        failed = None  # this frame is part of its traceback
+        failed = None  # this frame is part of its traceback, and would hold itself
 
 
 def _own_folder(trainer: Trainer) -> str:
-    """Ask the first logger for the folder of its run, in this process; see `log_folder`.
-
-    `Trainer.log_dir` is not asked: it waits for other processes.
-
-    Args:
-        trainer: The Trainer.
-
-    Returns:
-        The folder.
-    """
+    """Return the folder of the first logger's run, in this process; see `log_folder`."""
+    # Not `Trainer.log_dir`: it waits for other processes.
     logger: Any = next(iter(trainer.loggers), None)
     own = getattr(logger, "log_dir", None)
     if isinstance(own, str):

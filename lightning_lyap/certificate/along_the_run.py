@@ -13,8 +13,7 @@ from torch import Tensor
 
 from lightning_lyap._device import upload
 from lightning_lyap.certificate.result import Check
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import Certifiable, State, advance, num_blocks, runs_in_threads
+from lightning_lyap.dynamics.base import Certifiable, DynamicalSystem, State
 from lightning_lyap.qr.error_bounds import Factorization
 from lightning_lyap.qr.orthonormalize import random_orthonormal_basis
 from lightning_lyap.qr.reflectors import Basis, Reflectors, dense
@@ -24,7 +23,7 @@ RESIDUALS = {torch.float32: 1e-4, torch.float64: 1e-10}
 # Householder QR loses orthogonality by some eps; this many times sqrt(N) eps is a fault.
 ORTHOGONALITY = 50.0
 # Bounds of rounding errors are exceeded by one stretch in a hundred, by a factor of 3 at most.
-EXCESS = 3.0
+ROUNDING_ALLOWANCE = 3.0
 # Rows by which the orthogonality of a basis is sampled where it is not written out.
 ROWS = 4
 # States whose derivatives are taken together.
@@ -32,17 +31,11 @@ DERIVATIVES = 256
 
 
 class _Block(NamedTuple):
-    """A block that is to be checked.
+    """A block that is to be checked: the ``number``-th of the run, of the steps ``[d, B, ...]``.
 
-    Attributes:
-        number: It is the block of that number.
-        state: State at its start.
-        drive: Its steps, ``[d, B, ...]``.
-        complete: Whether the basis is a complete one.
-        basis: Some basis, ``[B, N, k]``, if the product with it is to be checked; else None.
-        log_stretch: See `Factorization`; so are the others.
-        resolved: Likewise.
-        rounding_error: Likewise.
+    ``state`` is that at its start, ``complete`` whether the basis is a complete one, and ``basis``
+    some basis, ``[B, N, k]``, if the product with it is to be checked. The rest: see
+    `Factorization`.
     """
 
     number: int
@@ -58,8 +51,9 @@ class _Block(NamedTuple):
 class Inspector:
     """Checks some blocks of a run: the first, the second, the fourth and so on, and the last.
 
-    Residuals stay on the device until they are asked for: looking at a block waits for nothing.
-    What needs derivatives is put off until `settle`: torch's forward mode is for one thread alone.
+    Residuals stay on the device until they are asked for: seeing a block waits for nothing.
+    What needs derivatives is put off until `check_deferred`: torch's forward mode is for one thread
+    alone.
 
     Args:
         system: The dynamics.
@@ -67,37 +61,38 @@ class Inspector:
         products: Whether to check the product with the whole basis at the start: a step more.
     """
 
-    def __init__(self, system: Dynamics, volumes: bool = True, products: bool = True) -> None:
+    def __init__(
+        self, system: DynamicalSystem, volumes: bool = True, products: bool = True
+    ) -> None:
         self._system = system
         self._volumes = volumes
         self._products = products
         self._blocks = 0
         self._checked = 0
         self._kept: list[tuple[str, Tensor, Tensor]] = []
-        self._seen: list[_Block] = []
+        self._deferred: list[_Block] = []
         self._basis: Basis | None = None
 
     def copy(self) -> "Inspector":
         """Return an inspector that has seen the same blocks and goes on by itself."""
         other = Inspector(self._system, self._volumes, self._products)
         other._blocks, other._checked, other._kept = self._blocks, self._checked, list(self._kept)
-        other._seen, other._basis = list(self._seen), self._basis
+        other._deferred, other._basis = list(self._deferred), self._basis
         return other
 
     @property
-    def found(self) -> dict[str, Check]:
-        """The worst check of each identity among those that are settled, by name."""
-        checks: dict[str, list[Check]] = {}
+    def found(self) -> list[tuple[str, Check]]:
+        """The checks made so far by the names of their identities: the worst sequence of each."""
+        found = []
         for name, residuals, bounds in self._kept:
             residual, bound = residuals.cpu(), bounds.cpu()
             known = residual.isfinite()
             if bool(known.any()):
                 index = (residual / bound).masked_fill(~known, -1.0).argmax()
-                check = Check(residual[index].item(), bound[index].item())
-                checks.setdefault(name, []).append(check)
-        return {name: max(own, key=lambda c: c.severity) for name, own in checks.items()}
+                found.append((name, Check(residual[index].item(), bound[index].item())))
+        return found
 
-    def look(
+    def see(
         self,
         start: tuple[State, Basis],
         drive: Tensor,
@@ -113,65 +108,56 @@ class Inspector:
             last: Whether the run ends with it.
         """
         self._blocks += 1
-        if self._blocks & (self._blocks - 1) and not last:
+        if self._blocks & (self._blocks - 1) and not last:  # no power of two
             return
         self._check_basis(result.basis)
         if isinstance(self._system, Certifiable):
             state, basis = start
-            complete = num_blocks(self._system) * basis.shape[2] == self._system.tangent_size
+            complete = self._system.num_blocks * basis.shape[2] == self._system.tangent_size
             complete = complete and self._volumes
-            self._seen.append(_Block(self._blocks, state, drive, complete, None, *result[1:]))
+            self._deferred.append(_Block(self._blocks, state, drive, complete, None, *result[1:]))
             if self._products and self._blocks == 1 and basis.shape[2] > 1:
                 self._basis = basis
 
-    def settle(self) -> None:
-        """Check what was put off, with the precision that is set now."""
+    def check_deferred(self) -> None:
+        """Make the checks that were put off, with the precision that is set now."""
         self._give_basis()
-        rest = self._seen
+        rest = self._deferred
         # What may hold something of each sequence, as a user's dynamics may, takes no other batch.
-        most = DERIVATIVES if runs_in_threads(self._system) else 0
+        most = DERIVATIVES if self._system.runs_in_threads else 0
         while rest:
             sizes = accumulate(block.drive.shape[1] for block in rest)
             count = max(1, sum(size <= most for size in sizes))
             self._check_tangents(rest[:count])
             rest = rest[count:]
-        for block in self._seen:
+        for block in self._deferred:
             if block.complete:
                 self._check_volume(block)
-        self._seen, self._basis = [], None
+        self._deferred, self._basis = [], None
 
     def _give_basis(self) -> None:
         """Let the product with the basis that a run starts from be checked, in one of its blocks.
 
         Not in the first one if there are others: in a state of zeros many terms vanish.
         """
-        if self._basis is not None and self._seen:
-            same = [block.drive.shape[1] == self._basis.shape[0] for block in self._seen[:2]]
+        if self._basis is not None and self._deferred:
+            same = [block.drive.shape[1] == self._basis.shape[0] for block in self._deferred[:2]]
             index = len(same) - 1 if same[-1] else 0
-            self._seen[index] = self._seen[index]._replace(basis=dense(self._basis))
+            self._deferred[index] = self._deferred[index]._replace(basis=dense(self._basis))
 
     def _keep(self, name: str, residuals: Tensor, bounds: Tensor | float) -> None:
-        """Keep a check of an identity.
-
-        Args:
-            name: The identity.
-            residuals: ``[B]``; those not finite belong to sequences that were lost.
-            bounds: ``[B]``, or one for all.
-        """
+        """Keep residuals of an identity, ``[B]``; those of lost sequences are not finite."""
         if not isinstance(bounds, Tensor):
             bounds = torch.full_like(residuals, bounds)
         self._kept.append((name, residuals, bounds))
 
     def _check_basis(self, basis: Basis) -> None:
-        """Measure the loss of orthogonality, block by block.
+        """Measure the loss of orthogonality of ``[B, N, k]``, block by block of the tangent space.
 
         Bases kept as reflectors are complete, so that a few orthonormal rows times them are
         orthonormal, too.
-
-        Args:
-            basis: ``[B, N, k]``.
         """
-        count, dtype = num_blocks(self._system), self._system.dtype
+        count, dtype = self._system.num_blocks, self._system.dtype
         size = basis.shape[1] // count
         if isinstance(basis, Reflectors):
             cpu = torch.device("cpu")
@@ -187,37 +173,31 @@ class Inspector:
         self._keep("orthogonality", loss, ORTHOGONALITY * math.sqrt(size) * torch.finfo(dtype).eps)
 
     def _check_tangents(self, blocks: list[_Block]) -> None:
-        """Compare the tangent map with automatic differentiation in a random direction for each.
+        """Compare tangent maps with automatic differentiation, at the first steps of some blocks.
 
-        Several vectors may be multiplied in another way than one, and states in another way where
-        vectors go along with them: both must come out the same.
-
-        Args:
-            blocks: Some, of which the first steps are taken, all as one batch.
+        In a random direction for each, all as one batch. Several vectors may be multiplied in
+        another way than one, and states in another way where vectors go along with them: both must
+        come out the same.
         """
         system: Any = self._system
         state = tuple(map(torch.cat, zip(*[block.state for block in blocks], strict=True)))
         drive = torch.cat([block.drive[0] for block in blocks])
         vector = torch.cat([self._direction(block) for block in blocks])
         expected = system.derivative(drive, state, vector[..., 0])
-        new, moved = advance(system, drive, state, vector)
+        new, moved = system.step_with_basis(drive, state, vector)
         self._compare(moved, expected)
         for got, alone in zip(new, system.step(drive, state)[0], strict=True):
             self._compare(got, alone)
         by_block = expected.split([block.drive.shape[1] for block in blocks])
         for block, own in zip(blocks, by_block, strict=True):
             if block.basis is not None:
-                moved = advance(system, block.drive[0], block.state, block.basis)[1]
+                moved = system.step_with_basis(block.drive[0], block.state, block.basis)[1]
                 self._compare(moved @ self._weights(block.basis), own)
 
     def _direction(self, block: _Block) -> Tensor:
-        """Draw a direction for a block, within the span of its basis if that is kept.
+        """Draw a direction for a block, ``[B, N, 1]``, in the span of its basis if that is kept.
 
-        Args:
-            block: The block.
-
-        Returns:
-            ``[B, N, 1]``, the same for all sequences without basis.
+        Without a basis it is the same for all sequences.
         """
         if block.basis is not None:
             return block.basis @ self._weights(block.basis)
@@ -232,23 +212,14 @@ class Inspector:
         return upload(weights, basis.device)
 
     def _compare(self, got: Tensor, expected: Tensor) -> None:
-        """Keep how far what a step with tangent vectors gives is from what it should be.
-
-        Args:
-            got: ``[B, ...]``.
-            expected: As many numbers for each sequence.
-        """
+        """Keep how far ``[B, ...]`` is from what is expected, as many numbers for each sequence."""
         wanted = expected.double().reshape(len(expected), -1)
         difference = (got.double().reshape(wanted.shape) - wanted).norm(dim=-1)
         residual = difference / wanted.norm(dim=-1).clamp(min=1)
         self._keep("tangent_map", residual, RESIDUALS[self._system.dtype])
 
     def _check_volume(self, block: _Block) -> None:
-        """Compare the stretches of one sequence with the determinants of its steps.
-
-        Args:
-            block: The block, of a complete basis.
-        """
+        """Compare the stretches of one sequence with the determinants of its steps."""
         system: Any = self._system
         drive = block.drive
         # One sequence, another one each time: determinants cost as much as factorizations.
@@ -261,7 +232,7 @@ class Inspector:
             state = system.step(step, state)[0]
         stretch = block.log_stretch[own]
         residual = (stretch.sum(-1) - expected).abs() / len(drive)
-        rounding = EXCESS * block.rounding_error[own].sum(-1) / len(drive)
+        rounding = ROUNDING_ALLOWANCE * block.rounding_error[own].sum(-1) / len(drive)
         # Noise has no volume: nothing can be said where a stretch is not resolved, and little where
         # the product with the Jacobian may have lost digits that its result doesn't tell of.
         lowest, digits = stretch.amin(-1), -math.log(torch.finfo(system.dtype).eps)

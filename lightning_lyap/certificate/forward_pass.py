@@ -4,14 +4,15 @@ The tangent maps of step functions are compared with differences of their states
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lightning_lyap.certificate.result import Check, worst
-from lightning_lyap.dynamics import AutodiffDynamics, Dynamics, UncoupledLayers
-from lightning_lyap.dynamics.base import State
+from lightning_lyap.dynamics import AutodiffDynamics, UncoupledLayers
+from lightning_lyap.dynamics.base import DynamicalSystem, State
 from lightning_lyap.dynamics.evaluation_mode import in_evaluation_mode
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 
@@ -21,11 +22,13 @@ FORWARD_STEPS = 4
 FORWARD_EPS, FORWARD_MOST = 1e3, 0.05
 # Steps of two differences of states, relative to each entry, and what they may be off by. The wider
 # one tells where a step rounds to half precision inside.
-SHIFT, WIDE, DIFFERENCE = 2.0**-12, 2.0**-7, 1e-2
+NARROW_STEP, WIDE_STEP, DIFFERENCE_BOUND = 2.0**-12, 2.0**-7, 1e-2
+
+Result = TypeVar("Result")
 
 
 def forward_check(
-    module: Any, system: Dynamics, inputs: Tensor, initial_state: Any
+    module: Any, system: DynamicalSystem, inputs: Tensor, initial_state: Any
 ) -> Check | None:
     """Compare the first states with those of a torch module's or cell's own forward pass.
 
@@ -67,7 +70,7 @@ def forward_check(
     return Check(residual, grown if tolerance < grown < math.inf else tolerance)
 
 
-def difference_check(system: Dynamics, inputs: Tensor, initial_state: Any) -> Check | None:
+def difference_check(system: DynamicalSystem, inputs: Tensor, initial_state: Any) -> Check | None:
     """Compare the tangent map of a step function with a difference of its states.
 
     Finds derivatives that `torch.func` does not see: of values that a step reads out
@@ -95,21 +98,26 @@ def difference_check(system: Dynamics, inputs: Tensor, initial_state: Any) -> Ch
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(here.shape[1], generator=generator, dtype=torch.float64, device="cpu")
     vector = weights.to(here) * here
-    try:
-        at, *ends = (
+
+    def states_nearby() -> list[Tensor]:
+        return [
             system.coordinates(system.step(drive, system.moved(state, by * vector))[0])
-            for by in (0.0, -SHIFT, SHIFT, -WIDE, WIDE)
-        )
-    except Exception:
-        # A step may refuse states that it would never reach.
+            for by in (0.0, -NARROW_STEP, NARROW_STEP, -WIDE_STEP, WIDE_STEP)
+        ]
+
+    # A step may refuse states that it would never reach.
+    nearby = _tried(states_nearby)
+    if nearby is None:
         return None
+    at, below, above, far_below, far_above = nearby
     got = system.step(drive, state)[1](vector.unsqueeze(-1))[..., 0]
-    expected, wide = (ends[1] - ends[0]) / (2 * SHIFT), (ends[3] - ends[2]) / (2 * WIDE)
-    doubt = ((ends[1] - 2 * at + ends[0]) / SHIFT).abs() + (wide - expected).abs()
+    expected = (above - below) / (2 * NARROW_STEP)
+    wide = (far_above - far_below) / (2 * WIDE_STEP)
+    doubt = ((above - 2 * at + below) / NARROW_STEP).abs() + (wide - expected).abs()
     scale = torch.cat([at, expected], dim=-1).abs().amax(-1)
     scale = scale.clamp(min=torch.finfo(scale.dtype).tiny)
     residuals = (got - expected).abs().amax(-1) / scale
-    bounds = DIFFERENCE + 2 * doubt.amax(-1) / scale
+    bounds = DIFFERENCE_BOUND + 2 * doubt.amax(-1) / scale
     pairs = zip(residuals.tolist(), bounds.tolist(), strict=True)
     return worst(Check(*pair) for pair in pairs if all(map(math.isfinite, pair)))
 
@@ -118,31 +126,21 @@ def _repeated_step(system: AutodiffDynamics, inputs: Tensor, state: State) -> Ch
     """Do the first step again, and that of the first sequence alone: the states must be the same.
 
     Finds steps that keep a state of their own or mix the sequences of a batch: they are no maps
-    ``s_t = F(s_{t-1}, x_t)`` of each sequence.
-
-    Args:
-        system: The dynamics.
-        inputs: ``[B, t, I]``.
-        state: The state before them.
-
-    Returns:
-        The check.
+    ``s_t = F(s_{t-1}, x_t)`` of each sequence. ``inputs`` are ``[B, t, I]``, ``state`` that before
+    them.
     """
     drive = system.drive(inputs.detach().to(system.device))[0]
     first, again = (system.step(drive, state)[0] for _ in range(2))
     residual = max(_difference(*pair) for pair in zip(again, first, strict=True))
-    try:
-        alone = system.step(drive[:1], tuple(part[:1] for part in state))[0]
-    except Exception:
-        # A step may hold something of each sequence, and then take whole batches alone.
-        alone = ()
+    # A step may hold something of each sequence, and then take whole batches alone.
+    alone = _tried(lambda: system.step(drive[:1], tuple(part[:1] for part in state))[0]) or ()
     if [part.shape for part in alone] == [part[:1].shape for part in first]:
         pairs = zip(alone, first, strict=True)
         residual = max(residual, *(_difference(got, part[:1]) for got, part in pairs))
     return Check(residual, FORWARD_EPS * torch.finfo(system.dtype).eps)
 
 
-def _last_state(system: Dynamics, drive: Tensor, state: State) -> tuple[Tensor, ...]:
+def _last_state(system: DynamicalSystem, drive: Tensor, state: State) -> tuple[Tensor, ...]:
     """Return the system's state after the steps ``[t, B, ...]``, in the form of the module's."""
     for step in drive:
         state = system.step(step, state)[0]
@@ -152,16 +150,10 @@ def _last_state(system: Dynamics, drive: Tensor, state: State) -> tuple[Tensor, 
 def _own_last_state(module: Any, inputs: Tensor, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Run a module's or a cell's own forward pass, as it is evaluated, and leave no trace.
 
-    Args:
-        module: The module.
-        inputs: ``[B, t, I]``.
-        given: Its state before them.
-
-    Returns:
-        Its state after them; empty if the forward pass is of another form.
+    Return its state after ``[B, t, I]``; empty if the forward pass is of another form.
     """
-    cudnn, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False  # TF32, as a rule
-    try:
+
+    def last_state() -> tuple[Tensor, ...]:
         state: Any = given if len(given) > 1 else given[0]
         generators = torch.random.fork_rng([inputs.device] if inputs.is_cuda else [])
         with in_evaluation_mode(module), generators:
@@ -173,11 +165,22 @@ def _own_last_state(module: Any, inputs: Tensor, given: tuple[Tensor, ...]) -> t
                 for x in inputs.unbind(1):
                     state = module.forward(x, state)
         return tuple(part.double() for part in _parts(state))
-    except Exception:
-        # A subclass may take other arguments, return anything, and fail in any way.
-        return ()
+
+    cudnn, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False  # TF32, as a rule
+    try:
+        # A subclass may take other arguments and return anything.
+        return _tried(last_state) or ()
     finally:
         torch.backends.cudnn.enabled = cudnn
+
+
+def _tried(call: Callable[[], Result]) -> Result | None:
+    """Return what a call of the user's code returns, or None if it fails."""
+    try:
+        return call()
+    except Exception:
+        # The user's own code, given what it may not be made for: it may fail in any way.
+        return None
 
 
 def _shifted(state: Tensor, size: float) -> Tensor:
@@ -190,12 +193,7 @@ def _shifted(state: Tensor, size: float) -> Tensor:
 def _difference(got: Tensor, expected: Tensor) -> float:
     """Return the largest difference, relative to the larger of 1 and the largest entry expected.
 
-    Args:
-        got: Any shape.
-        expected: The same shape; entries that are not finite are left out.
-
-    Returns:
-        Not negative; NaN where a finite value was expected, but is not.
+    Expected entries that are not finite are left out; NaN where only the other one is not finite.
     """
     known = expected.isfinite()
     scale = expected[known].abs().max().clamp(min=1) if bool(known.any()) else 1.0
@@ -203,5 +201,5 @@ def _difference(got: Tensor, expected: Tensor) -> float:
 
 
 def _parts(state: Any) -> tuple[Tensor, ...]:
-    """Take a tensor or a tuple of tensors as a tuple."""
+    """Return a tensor or a tuple of tensors as a tuple."""
     return (state,) if isinstance(state, Tensor) else tuple(state)

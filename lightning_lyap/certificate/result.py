@@ -54,10 +54,10 @@ class Certificate:
 
     Attributes:
         sum_rule: ``|sum_i log R_ii - sum_t log |det J_t||`` per step, nats, of the stretches that
-            were counted; for complete spectra of torch's recurrent modules. Determinants are had
-            without the tangent map: in closed form (vanilla, full LSTM) or from the Jacobian (GRU,
-            hidden LSTM). The bound is that of the rounding errors. Blocks with an unresolved
-            stretch, or whose stretches spread over half of the digits, are left out.
+            were counted; for complete spectra of torch's recurrent modules. Determinants are
+            computed without the tangent map: in closed form (vanilla, full LSTM) or from the
+            Jacobian (GRU, hidden LSTM). The bound is that of the rounding errors. Blocks with an
+            unresolved stretch, or whose stretches spread over half of the digits, are left out.
         tangent_map: ``|J v - dF(v)| / max(1, |dF(v)|)`` for a random unit vector v, with dF by
             automatic differentiation of the states; for a step function, which is differentiated so
             itself, by a difference of its states, to 1e-2 of the largest entry.
@@ -89,7 +89,7 @@ class Certificate:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Say which checks failed and by how much; empty if all is well."""
+        """The checks that failed and by how much; empty if all is well."""
         return tuple(
             f"{name} is off by {check.residual:.2g}, rounding explains {check.bound:.2g}"
             for name, check in self.checks.items()

@@ -1,6 +1,7 @@
 """Trained networks from their checkpoints, and held-out sequences to measure them on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"Expected a checkpoint, but {path} is no file.")
-    try:
-        _refuse_damage(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"Expected {path} to be a checkpoint of tensors, numbers and text, but it can't be "
-            f"read as one: {error}. Take another checkpoint of the run."
-        ) from error
+    with _refused(
+        f"Expected {path} to be a checkpoint of tensors, numbers and text, but it can't be read as "
+        "one",
+        "Take another checkpoint of the run.",
+    ):
+        checkpoint = _load(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise ValueError(
             f"Expected {path} to be a checkpoint of Lightning's, but got one without `state_dict`."
@@ -65,25 +64,28 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _refuse_damage(path: Path) -> None:
-    """Compare what a file of torch's holds with its checksums, which `torch.load` does not.
+@contextmanager
+def _refused(expected: str, remedy: str) -> Iterator[None]:
+    """Raise whatever fails inside as a ValueError that says what was expected and the remedy."""
+    try:
+        yield
+    # Unpickling damaged bytes, or building a class of the user's, can raise anything.
+    except Exception as error:
+        raise ValueError(f"{expected}: {type(error).__name__}: {error}. {remedy}") from error
 
-    Args:
-        path: The file; those of old versions of torch have no checksums.
 
-    Raises:
-        ValueError: If they differ.
-    """
-    if not is_zipfile(path):
-        return
-    with ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"the checksum of {damaged!r} in it is another")
+def _load(path: Path) -> Any:
+    """Load a file of torch's whose checksums hold, which `torch.load` does not compare."""
+    if is_zipfile(path):  # files of old versions of torch are none, and have no checksums
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged!r} in it is another")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def task_of(checkpoint: dict[str, Any]) -> str | None:
-    """Tell which of the paper's tasks a checkpoint is of.
+    """Return which of the paper's tasks a checkpoint is of.
 
     Args:
         checkpoint: What it holds.
@@ -119,28 +121,15 @@ def load_network(path: Path, task: str | None, class_path: str | None) -> Lightn
             f"Expected a checkpoint of CharRNN or MocapRNN, but {path} is none. Name the class of "
             "the LightningModule by `--class package.module.Class`."
         )
-    try:
+    with _refused(
+        f"Expected {path} to be a checkpoint of {kind.__name__}, but it can't be loaded as one",
+        "Name the class it is of by `--class`.",
+    ):
         return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"Expected {path} to be a checkpoint of {kind.__name__}, but loading it as one gave "
-            f"{type(error).__name__}: {error}. Name the class it is of by `--class`."
-        ) from error
 
 
 def _import_class(path: str) -> Any:
-    """Import a LightningModule class.
-
-    Args:
-        path: ``package.module.Class``.
-
-    Returns:
-        The class.
-
-    Raises:
-        TypeError: If it is none.
-        ValueError: If there is no such thing.
-    """
+    """Import a LightningModule class by its ``package.module.Class``."""
     home, _, name = path.rpartition(".")
     try:
         kind = getattr(import_module(home), name)
@@ -148,7 +137,7 @@ def _import_class(path: str) -> Any:
         raise ValueError(
             f"Expected `--class` to name a class as package.module.Class, but got {path!r}: {error}"
         ) from error
-    # By its method, not its type: the package is there under two names, whose types differ.
+    # By its method, not its type: `lightning` and `pytorch_lightning` have a type each.
     if not hasattr(kind, "load_from_checkpoint"):
         raise TypeError(f"Expected `--class` to name a LightningModule, but got {kind!r}.")
     return kind
@@ -170,17 +159,12 @@ def read_batch(path: Path, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"Expected `--data` to name a file of inputs, but got {path}.")
-    try:
-        if path.suffix == ".npy":
-            data = torch.from_numpy(np.load(path, allow_pickle=False))
-        else:
-            _refuse_damage(path)
-            data = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"Expected {path} to hold an array (.npy) or tensors (.pt), but it can't be read: "
-            f"{error}. Write it by `numpy.save` or `torch.save`."
-        ) from error
+    with _refused(
+        f"Expected {path} to hold an array (.npy) or tensors (.pt), but it can't be read",
+        "Write it by `numpy.save` or `torch.save`.",
+    ):
+        of_numpy = path.suffix == ".npy"
+        data = torch.from_numpy(np.load(path, allow_pickle=False)) if of_numpy else _load(path)
     parts = (data,) if isinstance(data, Tensor) else data
     several = isinstance(parts, (tuple, list)) and len(parts) > 0
     if not several or not all(isinstance(part, Tensor) for part in parts):
@@ -214,6 +198,8 @@ def task_sequences(
         ValueError: If there are too few sequences, or the data is not the network's.
     """
     try:
+        # By name, like `--class`: a checkpoint holds the arguments of its DataModule but not its
+        # class, and DataModules lie beside this package, which is installed without them.
         kinds = import_module("datamodules")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(

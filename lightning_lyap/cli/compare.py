@@ -4,7 +4,6 @@ from argparse import ArgumentParser, Namespace
 from os.path import commonpath
 from pathlib import Path
 
-from lightning_lyap.cli.spectrum_report import check_output
 from lightning_lyap.plotting import plotting_available, render, save_png
 from lightning_lyap.sweeps.comparison import Comparison, compare_runs
 from lightning_lyap.sweeps.csv_tables import write_table
@@ -51,7 +50,6 @@ def run(arguments: Namespace) -> None:
         FileNotFoundError: If there are no runs.
         ValueError: If they can't be compared.
     """
-    check_output(arguments.output)
     given = None if arguments.losses is None else read_given_losses(arguments.losses)
     files = find_spectra(arguments.runs, arguments.name, arguments.module)
     runs, skipped = load_runs(files, arguments.loss_tag, given)
@@ -66,26 +64,18 @@ def run(arguments: Namespace) -> None:
     print(format_comparison(comparison))
     folder = arguments.output or Path(commonpath(files)) / "comparison"
     print()
-    for path in write_comparison(comparison, folder):
+    for path in _write(comparison, folder):
         print(path)
     if not plotting_available():
         print('No figures: they need matplotlib, `pip install "lightning-lyap[plots]"`.')
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write the numbers of all runs, and the figures where matplotlib is installed.
-
-    Args:
-        comparison: The comparison.
-        folder: Made if it is not there.
-
-    Returns:
-        The files.
-    """
+def _write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write the numbers of all runs, and with matplotlib the figures; return the files."""
     rows = [
         {"run": s.name, "epoch": s.epoch, "best_loss": s.best_loss, "early_loss": s.early_loss}
         | s.statistics()
-        for s in comparison.subjects
+        for s in comparison.runs
     ]
     table = folder / "runs.csv"
     write_table(table, list(rows[0]), rows)

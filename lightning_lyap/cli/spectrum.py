@@ -15,7 +15,7 @@ from lightning_lyap.cli.checkpoints import (
     task_of,
     task_sequences,
 )
-from lightning_lyap.cli.spectrum_report import check_output, format_estimate
+from lightning_lyap.cli.spectrum_report import format_estimate
 from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.estimator.result import SpectrumEstimate
 from lightning_lyap.estimator.settings import DTYPES, MeasurementSettings
@@ -77,13 +77,10 @@ def run(arguments: Namespace) -> None:
         ValueError: If something does not fit together.
     """
     check_count("show", arguments.show, 0)
-    check_output(arguments.output)
-    given = {
-        setting.name: getattr(arguments, setting.name) for setting in fields(MeasurementSettings)
-    }
-    settings = MeasurementSettings(
-        **given | {"state": arguments.state or MeasurementSettings.state}
-    )
+    given = {each.name: getattr(arguments, each.name) for each in fields(MeasurementSettings)}
+    given["state"] = arguments.state or MeasurementSettings.state
+    # Built first: wrong settings are refused before the checkpoint is read.
+    settings = MeasurementSettings(**given)
     checkpoint = read_checkpoint(arguments.checkpoint)
     task = task_of(checkpoint) if arguments.class_path is None else None
     if task is not None and arguments.state is None:
@@ -124,21 +121,7 @@ def _inputs(
     window: int,
     dtype: torch.dtype | str,
 ) -> tuple[Any, str]:
-    """Choose what to measure on.
-
-    Args:
-        arguments: As parsed.
-        checkpoint: What it holds.
-        task: The task it is of, or None.
-        window: Steps of a sequence.
-        dtype: Type of the network.
-
-    Returns:
-        A batch, and where it comes from.
-
-    Raises:
-        ValueError: If nothing says where from.
-    """
+    """Return a batch to measure on, ``[B, T, ...]`` each, and where it comes from."""
     if arguments.data is not None:
         if not isinstance(dtype, torch.dtype):
             raise ValueError(f"Expected a network of one type, but got {dtype!r}.")
@@ -157,16 +140,7 @@ def _inputs(
 
 
 def _write(folder: Path, history: SpectrumHistory, estimate: SpectrumEstimate) -> list[Path]:
-    """Write a spectrum and its figures.
-
-    Args:
-        folder: Made if it is not there.
-        history: The one spectrum.
-        estimate: The same, with its log-stretches.
-
-    Returns:
-        The files.
-    """
+    """Write the history of one spectrum, and its figures; return the files."""
     files = [history.save(folder / "spectra.npz")]
     if plotting_available():
         figures = {

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lightning_lyap.estimator.result import SpectrumEstimate
@@ -11,7 +10,7 @@ from lightning_lyap.estimator.result import SpectrumEstimate
 def format_estimate(
     name: str, estimate: SpectrumEstimate, settings: Mapping[str, Any], show: int = 10
 ) -> str:
-    """Set an estimate as plain text.
+    """Return an estimate as plain text.
 
     Args:
         name: The module's name.
@@ -25,88 +24,35 @@ def format_estimate(
     steps = estimate.steps.tolist()
     span = f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)} to {max(steps)}"
     chosen = ", ".join(f"{key}={settings[key]}" for key in ("state", "layers", "warmup_steps"))
-    count = min(show, estimate.num_exponents)
+    rest = max(0, estimate.num_exponents - show)
+    scalars = estimate.measures().scalars()
+    width = max(map(len, scalars))
     return "\n".join(
         [
             f"{name}: {estimate.num_exponents} of {estimate.tangent_size} exponents, {chosen}, "
             f"{estimate.num_sequences} sequences of {span} steps; nats per step",
-            *_exponents(estimate, count),
-            *([f"... and {rest} more"] if (rest := estimate.num_exponents - count) else []),
-            *_measures(estimate),
+            f"{'i':>5}  {'exponent':>9}  95 % interval",
+            *(_exponent(estimate, index) for index in range(estimate.num_exponents - rest)),
+            *([f"... and {rest} more"] if rest else []),
+            *(f"  {key:<{width}}  {x:.6g}" for key, x in scalars.items() if not math.isnan(x)),
             _certificate(estimate),
         ]
     )
 
 
-def _exponents(estimate: SpectrumEstimate, count: int) -> list[str]:
-    """List the first exponents.
-
-    Args:
-        estimate: The spectrum.
-        count: How many.
-
-    Returns:
-        A line for each.
-    """
-    lines = [f"{'i':>5}  {'exponent':>9}  95 % interval"]
-    rows = zip(estimate.exponents.tolist(), estimate.intervals.tolist(), strict=True)
-    for index, (value, (low, high)) in enumerate(list(rows)[:count]):
-        interval = "-" if math.isnan(low) else f"[{low:.4f}, {high:.4f}]"
-        noise = "" if estimate.resolved[index] else "  lost in rounding noise"
-        layer = "" if estimate.layer is None else f"  layer {int(estimate.layer[index])}"
-        lines.append(f"{index + 1:>5}  {value:>9.4f}  {interval}{layer}{noise}")
-    return lines
-
-
-def _measures(estimate: SpectrumEstimate) -> list[str]:
-    """List the statistics that exist.
-
-    Args:
-        estimate: The spectrum.
-
-    Returns:
-        A line for each.
-    """
-    scalars = estimate.measures().scalars()
-    width = max(map(len, scalars))
-    return [
-        f"  {name:<{width}}  {value:.6g}"
-        for name, value in scalars.items()
-        if not math.isnan(value)
-    ]
+def _exponent(estimate: SpectrumEstimate, index: int) -> str:
+    """Return the line of an exponent: its number from 1, value, interval, layer."""
+    low, high = estimate.intervals[index].tolist()
+    interval = "-" if math.isnan(low) else f"[{low:.4f}, {high:.4f}]"
+    noise = "" if estimate.resolved[index] else "  lost in rounding noise"
+    layer = "" if estimate.layer is None else f"  layer {int(estimate.layer[index])}"
+    return f"{index + 1:>5}  {estimate.exponents[index].item():>9.4f}  {interval}{layer}{noise}"
 
 
 def _certificate(estimate: SpectrumEstimate) -> str:
-    """Say whether the identities hold.
-
-    Args:
-        estimate: The spectrum.
-
-    Returns:
-        A line.
-    """
+    """Return the line that says whether the identities hold."""
     certificate = estimate.certificate
     if not certificate.passed:
         return f"certificate: FAILED, {'; '.join(certificate.failures)}"
     held = [f"{name} {check.residual:.1e}" for name, check in certificate.checks.items()]
     return f"certificate: passed ({', '.join(held)})"
-
-
-def check_output(folder: Path | None) -> None:
-    """Refuse an output folder that can't be made.
-
-    Args:
-        folder: The folder, or None.
-
-    Raises:
-        NotADirectoryError: If it, or a folder above it, is a file.
-    """
-    if folder is None:
-        return
-    for place in (folder, *folder.absolute().parents):
-        if place.exists():
-            if not place.is_dir():
-                raise NotADirectoryError(
-                    f"Expected `--output` to name a folder, but {place} is a file. Name another."
-                )
-            return

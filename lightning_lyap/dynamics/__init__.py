@@ -3,7 +3,7 @@
 from lightning_lyap.dynamics.autodiff import AutodiffDynamics
 from lightning_lyap.dynamics.base import Dynamics
 from lightning_lyap.dynamics.conversion import as_dynamics
-from lightning_lyap.dynamics.layer_union import LayerChoice, UncoupledLayers, check_layers, uncouple
+from lightning_lyap.dynamics.layer_union import LayerChoice, UncoupledLayers, uncouple
 from lightning_lyap.dynamics.registry import (
     Recurrence,
     is_recurrent,
@@ -14,7 +14,6 @@ from lightning_lyap.dynamics.registry import (
 from lightning_lyap.dynamics.torch_modules import (
     RECURRENT_MODULES,
     StateChoice,
-    check_state,
     check_supported,
     from_torch_cell,
     from_torch_module,
@@ -29,8 +28,6 @@ __all__ = [
     "StateChoice",
     "UncoupledLayers",
     "as_dynamics",
-    "check_layers",
-    "check_state",
     "check_supported",
     "from_torch_cell",
     "from_torch_module",

@@ -3,7 +3,8 @@
 `torch.func.jvp` gives ``J v`` without forming J; `torch.func.vmap` runs it over the K columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import Signature, signature
 from typing import Any, TypeAlias
 
@@ -12,14 +13,20 @@ from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from lightning_lyap._checks import check_state_tensors
-from lightning_lyap.dynamics.base import State, TangentMap, compute_dtype
+from lightning_lyap.dynamics.base import (
+    DynamicalSystem,
+    State,
+    TangentMap,
+    compute_dtype,
+    shapes_of,
+)
 from lightning_lyap.dynamics.state_trees import StateForm, read_new_state
 from lightning_lyap.qr.orthonormalize import stack_rows
 
 StepFunction: TypeAlias = Callable[[Tensor, Any], Any]
 
 
-class AutodiffDynamics:
+class AutodiffDynamics(DynamicalSystem):
     """A user's step function ``step(x_t, state) -> state`` as dynamics.
 
     The step must treat the sequences of a batch independently and must not draw random numbers.
@@ -61,19 +68,32 @@ class AutodiffDynamics:
         self._step = step
         self._form = StateForm.of(start)
         tensors = self._tensors(start)
-        self.dtype = compute_dtype(tensors[0].dtype, dtype)
-        self.device = tensors[0].device
-        self._start = tuple(tensor.detach().to(self.dtype) for tensor in tensors)
+        chosen = compute_dtype(tensors[0].dtype, dtype)
+        self._start = tuple(tensor.detach().to(chosen) for tensor in tensors)
         self._default = default
         every = tuple(range(len(tensors)))
         self._active = every if differentiate is None else differentiate
         self._sizes = [tensors[index].shape[1] for index in self._active]
-        self.tangent_size = sum(self._sizes)
         if self.tangent_size == 0:
             raise ValueError(
                 "Expected the state of a step function to hold at least one number a sequence, but "
-                f"got the shapes {_shapes(tensors)}. Give `initial_state` the size of the state."
+                f"got the shapes {shapes_of(tensors)}. Give `initial_state` the size of the state."
             )
+
+    @property
+    def tangent_size(self) -> int:
+        """N, the numbers of a sequence in the tensors that are differentiated."""
+        return sum(self._sizes)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the arithmetic."""
+        return self._start[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the state to start from lies."""
+        return self._start[0].device
 
     def drive(self, inputs: Tensor) -> Tensor:
         """Bring time to the front; see `Dynamics.drive`."""
@@ -97,10 +117,10 @@ class AutodiffDynamics:
             given = self._default(batch_size)
         state = self._start if given is None else self._tensors(given)
         expected = [(batch_size, tensor.shape[1]) for tensor in self._start]
-        if _shapes(state) != expected:
+        if shapes_of(state) != expected:
             raise ValueError(
                 f"Expected `initial_state` in the shapes {expected} (sequences, size), as many "
-                f"sequences as in `inputs`, but got {_shapes(state)}."
+                f"sequences as in `inputs`, but got {shapes_of(state)}."
             )
         return tuple(tensor.detach().to(self.device, self.dtype) for tensor in state)
 
@@ -124,13 +144,9 @@ class AutodiffDynamics:
 
         def push(basis: Tensor) -> Tensor:
             columns = basis.split(self._sizes, dim=-2)
-            try:
+            with errors_explained(_not_differentiable):
                 # Other out_dims fail where a part of the new state is constant (pytorch #178425).
                 moved = vmap(push_column, in_dims=-1, out_dims=0)(*columns)
-            except torch.cuda.OutOfMemoryError:
-                raise
-            except Exception as error:
-                raise _not_differentiable(error) from error
             return stack_rows([block.permute(1, 2, 0) for block in moved])
 
         return self._first(advance, part, drive), push
@@ -156,19 +172,7 @@ class AutodiffDynamics:
         return tuple(full)
 
     def _first(self, advance: Callable[..., State], part: State, drive: Tensor) -> State:
-        """Advance outside of torch.func, and say of what shapes a step fails.
-
-        Args:
-            advance: Takes the active tensors.
-            part: The active tensors.
-            drive: ``[B, I]``.
-
-        Returns:
-            The new state.
-
-        Raises:
-            RuntimeError: If one of torch's operations fails in the step.
-        """
+        """Advance the active tensors outside of torch.func, and say of what shapes a step fails."""
         try:
             return advance(*part)
         except torch.cuda.OutOfMemoryError:
@@ -176,33 +180,21 @@ class AutodiffDynamics:
         except RuntimeError as error:
             raise RuntimeError(
                 f"Expected a step of `inputs` {tuple(drive.shape)} from `initial_state` "
-                f"{_shapes(part)}, but got {type(error).__name__}: {error}. Give both the sizes "
+                f"{shapes_of(part)}, but got {type(error).__name__}: {error}. Give both the sizes "
                 "that the step takes."
             ) from error
 
     def _advance(self, drive: Tensor, state: State) -> State:
-        """Call the user's function on copies and find the new state in what it returns.
-
-        Args:
-            drive: ``[B, I]``.
-            state: Tensors ``[B, N_i]``.
-
-        Returns:
-            The new state, in the type of the arithmetic.
-
-        Raises:
-            TypeError: If the result holds something that is no tensor.
-            ValueError: If it holds no new state.
-        """
+        """Call the user's function on copies and find the new state in what it returns."""
         given = self._form.build(tuple(tensor.clone() for tensor in state))
         result = self._step(drive.clone(), given)
-        new = read_new_state(self._form, _shapes(state), result)
+        new = read_new_state(self._form, shapes_of(state), result)
         if new is None:
             got = StateForm.of(result).tensors(result) or ()
             raise ValueError(
                 "Expected the step function to return the new state, or a pair (output, new "
-                f"state), in the form and the shapes of the old one, {_shapes(state)}, but got "
-                f"{_shapes(got)} in a {type(result).__name__}."
+                f"state), in the form and the shapes of the old one, {shapes_of(state)}, but got "
+                f"{shapes_of(got)} in a {type(result).__name__}."
             )
         if any(tensor.is_complex() for tensor in new):
             raise TypeError(
@@ -212,18 +204,7 @@ class AutodiffDynamics:
         return tuple(tensor.to(self.dtype) for tensor in new)
 
     def _tensors(self, state: Any) -> State:
-        """Take the tensors out of a state in the user's form and check their shapes.
-
-        Args:
-            state: ``[B, N]`` or a tuple or dict of such.
-
-        Returns:
-            A tuple of tensors ``[B, N_i]``.
-
-        Raises:
-            TypeError: If it is no tensor and no tuple or dict of such, or of complex numbers.
-            ValueError: If it has another form than the first, or a tensor is not ``[B, N]``.
-        """
+        """Take the tensors, ``[B, N_i]`` each, out of a state in the user's form."""
         check_state_tensors(state)
         own = StateForm.of(state)
         tensors = self._form.tensors(state)
@@ -235,24 +216,17 @@ class AutodiffDynamics:
         if not tensors or any(tensor.ndim != 2 for tensor in tensors):
             raise ValueError(
                 "Expected the state of a step function to be a tensor [B, N] or a tuple or dict "
-                f"of such, but got the shapes {_shapes(tensors)}."
+                f"of such, but got the shapes {shapes_of(tensors)}."
             )
         return tensors
 
 
 def _check_call(step: Any) -> None:
-    """Refuse a step that can't be called with an input and a state.
-
-    Args:
-        step: A function or module; what has no signature is not looked at.
-
-    Raises:
-        TypeError: If it takes other arguments.
-    """
+    """Refuse a function or module that can't be called with an input and a state."""
     called = step.forward if isinstance(step, nn.Module) else step
     try:
         takes: Signature = signature(called)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError):  # some builtins have no signature
         return
     try:
         takes.bind(None, None)
@@ -264,20 +238,23 @@ def _check_call(step: Any) -> None:
         ) from error
 
 
-def _shapes(state: State) -> list[tuple[int, ...]]:
-    """Return the shapes of a state's tensors."""
-    return [tuple(tensor.shape) for tensor in state]
+@contextmanager
+def errors_explained(explain: Callable[[Exception], Exception]) -> Iterator[None]:
+    """Run a user's code, and raise an error that names the remedy where it fails.
+
+    Args:
+        explain: Turns what the code raised into that error.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        raise explain(error) from error
 
 
 def _not_differentiable(error: Exception) -> RuntimeError:
-    """Say what to do about a step that torch.func can't differentiate.
-
-    Args:
-        error: What torch.func said.
-
-    Returns:
-        The error to raise.
-    """
+    """Say what to do about a step that torch.func can't differentiate."""
     said = str(error).strip().splitlines()
     return RuntimeError(
         "Expected a step that torch.func can differentiate forward (jvp under vmap), but got "

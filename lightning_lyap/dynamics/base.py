@@ -1,4 +1,4 @@
-"""What the estimator asks of a dynamical system, and of one layer of a recurrent network.
+"""What the estimator asks of a dynamical system.
 
 Tensor layout: batch first. A state is a tuple of tensors ``[B, ...]``; tangent vectors are the
 columns of ``[B, N, K]``, kept column-major in memory (as LAPACK returns them), so that the product
@@ -6,6 +6,7 @@ with a weight shared by all sequences is one matrix product.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -26,17 +27,14 @@ class Dynamics(Protocol):
     @property
     def tangent_size(self) -> int:
         """N, the dimension of the tangent space."""
-        ...
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the arithmetic."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where the arithmetic takes place."""
-        ...
 
     def drive(self, inputs: Tensor) -> Tensor:
         """Compute once, for all steps, what depends on the inputs alone.
@@ -47,7 +45,6 @@ class Dynamics(Protocol):
         Returns:
             ``[T, B, ...]``, handed to `step` one time step at a time.
         """
-        ...
 
     def initial_state(self, given: Any, batch_size: int) -> State:
         """Turn the user's initial state, or None for the default one, into a state.
@@ -62,7 +59,6 @@ class Dynamics(Protocol):
         Raises:
             ValueError: If ``given`` has the wrong shape, or is missing and has no default.
         """
-        ...
 
     def export_state(self, state: State) -> Any:
         """Turn a state into the user's form, the one `initial_state` takes.
@@ -73,7 +69,6 @@ class Dynamics(Protocol):
         Returns:
             The user's form of the state.
         """
-        ...
 
     def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
         """Advance the state by one step and linearize the step.
@@ -85,7 +80,6 @@ class Dynamics(Protocol):
         Returns:
             ``s_t`` and the map ``Q -> J_t Q`` on ``[B, N, K]``.
         """
-        ...
 
 
 @runtime_checkable
@@ -103,7 +97,6 @@ class Certifiable(Protocol):
         Returns:
             ``J_t v``, ``[B, N]``.
         """
-        ...
 
     def log_abs_det(self, drive: Tensor, state: State) -> Tensor:
         """Compute ``log |det J_t|`` by other means than the tangent map.
@@ -115,155 +108,132 @@ class Certifiable(Protocol):
         Returns:
             ``[B]``, nats, float64.
         """
-        ...
-
-
-def num_blocks(system: Dynamics) -> int:
-    """Return the number of equal blocks that a tangent map does not mix, one as a rule.
-
-    Dynamics with an attribute ``num_blocks`` larger than 1 have a basis of their own for each
-    block: their tangent vectors are ``[B, N, k]``, the blocks' bases on top of each other.
-
-    Args:
-        system: The dynamics.
-
-    Returns:
-        At least 1.
-    """
-    return int(getattr(system, "num_blocks", 1))
-
-
-def takes_reflectors(system: Dynamics) -> bool:
-    """Tell whether a tangent map also takes a complete basis that is kept as reflectors.
-
-    Dynamics say so by an attribute ``takes_reflectors``; theirs must form the matrix of their
-    Jacobian, so that this pays where they would do so anyway.
-
-    Args:
-        system: The dynamics.
-
-    Returns:
-        False as a rule.
-    """
-    return bool(getattr(system, "takes_reflectors", False))
-
-
-def advance(system: Dynamics, drive: Tensor, state: State, basis: Basis) -> tuple[State, Tensor]:
-    """Advance a state and its tangent vectors by one step.
-
-    Dynamics that can do so in less time than `Dynamics.step` and its map have a method
-    ``step_with_basis``. A subclass or a wrapper with a ``step`` of its own needs one of its own,
-    too: otherwise its step is taken.
-
-    Args:
-        system: The dynamics.
-        drive: As for `Dynamics.step`.
-        state: Tensors ``[B, ...]``.
-        basis: ``[B, N, K]``.
-
-    Returns:
-        The new state, and ``J Q``, ``[B, N, K]``.
-    """
-    if _steps_with_basis(type(system)):
-        at_once: Any = system
-        moved: tuple[State, Tensor] = at_once.step_with_basis(drive, state, basis)
-        return moved
-    new_state, push = system.step(drive, state)
-    return new_state, push(basis)
 
 
 def _steps_with_basis(kind: type) -> bool:
-    """Tell whether a class has a method ``step_with_basis`` that goes with its ``step``."""
+    """Return whether a class has a method ``step_with_basis`` that goes with its ``step``."""
     for owner in kind.__mro__:
-        if "step_with_basis" in vars(owner):
-            return True
-        if "step" in vars(owner):
-            return False
+        # The nearest class counts: a faster step further up would skip what a subclass changed.
+        if vars(owner).keys() & {"step", "step_with_basis"}:
+            return "step_with_basis" in vars(owner)
     return False
 
 
-def runs_in_threads(system: Dynamics) -> bool:
-    """Tell whether several threads may take steps of a system at the same time.
+class DynamicalSystem(Dynamics):
+    """What the estimator runs: `Dynamics`, with defaults for what few of them can do."""
 
-    Dynamics say so by an attribute ``runs_in_threads``: nothing is known of a user's own step.
+    @cached_property
+    def num_blocks(self) -> int:
+        """Number of equal blocks that the tangent map does not mix.
 
-    Args:
-        system: The dynamics.
-
-    Returns:
-        False as a rule.
-    """
-    return bool(getattr(system, "runs_in_threads", False))
-
-
-class Layer(Protocol):
-    """One layer of a recurrent network."""
+        Where there are several, each has a basis of its own: tangent vectors are ``[B, N, k]``, the
+        blocks' bases on top of each other.
+        """
+        return 1
 
     @property
     def takes_reflectors(self) -> bool:
-        """Whether its tangent map takes `Reflectors`, without tangents of the input."""
-        ...
+        """Whether the tangent map also takes a complete basis that is kept as reflectors.
+
+        It must form the matrix of the Jacobian for that: this pays where it would do so anyway.
+        """
+        return False
 
     @property
-    def state_sizes(self) -> tuple[int, ...]:
-        """Sizes of the tensors that make up the layer's state; its output comes first."""
-        ...
+    def runs_in_threads(self) -> bool:
+        """Whether several threads may take steps at the same time."""
+        return False
+
+    def step_with_basis(self, drive: Tensor, state: State, basis: Basis) -> tuple[State, Tensor]:
+        """Advance a state and its tangent vectors by one step.
+
+        Args:
+            drive: As for `Dynamics.step`.
+            state: Tensors ``[B, ...]``.
+            basis: ``[B, N, K]``.
+
+        Returns:
+            The new state, and ``J Q``, ``[B, N, K]``.
+        """
+        new_state, push = self.step(drive, state)
+        return new_state, push(basis)
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Let a class with a ``step`` of its own take that one with tangent vectors, too."""
+        super().__init_subclass__(**arguments)
+        if not _steps_with_basis(cls):
+            setattr(cls, "step_with_basis", DynamicalSystem.step_with_basis)  # noqa: B010
+
+
+class UserDynamics(DynamicalSystem):
+    """A user's object with the `Dynamics` protocol; what else it can do is looked up by name.
+
+    Args:
+        own: The object.
+    """
+
+    def __init__(self, own: Any) -> None:
+        self.own = own
+        self._steps_with_basis = _steps_with_basis(type(own))
+        if isinstance(own, Certifiable):
+            self.derivative, self.log_abs_det = own.derivative, own.log_abs_det
 
     @property
     def tangent_size(self) -> int:
-        """Size of the layer's tangent space; its output comes first here, too."""
-        ...
+        """N."""
+        return int(self.own.tangent_size)
 
     @property
-    def output_size(self) -> int:
-        """Number of the layer's outputs."""
-        ...
+    def dtype(self) -> torch.dtype:
+        """That of the object."""
+        return self.own.dtype
 
-    def read_weights(self) -> None:
-        """Read the weights again, before a run: they may have changed since the last one."""
-        ...
+    @property
+    def device(self) -> torch.device:
+        """That of the object."""
+        return self.own.device
 
-    def project(self, inputs: Tensor) -> Tensor:
-        """Apply the input weights and those biases that act before any nonlinearity.
+    @cached_property
+    def num_blocks(self) -> int:
+        """One, unless the object says otherwise."""
+        return int(getattr(self.own, "num_blocks", 1))
 
-        Args:
-            inputs: ``[..., I]``.
+    @property
+    def takes_reflectors(self) -> bool:
+        """False, unless the object says otherwise."""
+        return bool(getattr(self.own, "takes_reflectors", False))
 
-        Returns:
-            Pre-activations, ``[..., G * H]``.
-        """
-        ...
+    @property
+    def runs_in_threads(self) -> bool:
+        """False, unless the object says otherwise: nothing is known of a user's own step."""
+        return bool(getattr(self.own, "runs_in_threads", False))
 
-    def log_abs_det(self, projected: Tensor, state: State) -> Tensor:
-        """Compute ``log |det|`` of the layer's own block without its tangent map.
+    def drive(self, inputs: Tensor) -> Tensor:
+        """Ask the object."""
+        return self.own.drive(inputs)
 
-        Args:
-            projected: Pre-activations from the input, ``[B, G * H]``.
-            state: The layer's own state, tensors ``[B, H]``.
+    def initial_state(self, given: Any, batch_size: int) -> State:
+        """Ask the object."""
+        return self.own.initial_state(given, batch_size)
 
-        Returns:
-            ``[B]``, nats, float64.
-        """
-        ...
+    def export_state(self, state: State) -> Any:
+        """Ask the object."""
+        return self.own.export_state(state)
 
-    def step(
-        self, projected: Tensor, state: State, moving: Basis | None = None
-    ) -> tuple[State, LayerTangent]:
-        """Advance the layer by one step and linearize the step.
+    def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
+        """Ask the object."""
+        return self.own.step(drive, state)
 
-        Args:
-            projected: Pre-activations from the input, ``[B, G * H]``.
-            state: The layer's own state, tensors ``[B, H]``.
-            moving: The tangents of the state that the map will be applied to, ``[B, N, K]``, where
-                they are known: few of them are multiplied with the weights along with the state.
-                The map then takes these alone.
+    def step_with_basis(self, drive: Tensor, state: State, basis: Basis) -> tuple[State, Tensor]:
+        """Ask the object, if its own method of that name goes with its step."""
+        if self._steps_with_basis:
+            return self.own.step_with_basis(drive, state, basis)
+        return super().step_with_basis(drive, state, basis)
 
-        Returns:
-            The new state, and the map from the tangents of the input, ``[B, I, K]`` (None where
-            the input is external), and of the state, ``[B, N, K]`` or `Reflectors`, to those of
-            the new state.
-        """
-        ...
+
+def shapes_of(state: State) -> list[tuple[int, ...]]:
+    """Return the shapes of a state's tensors."""
+    return [tuple(tensor.shape) for tensor in state]
 
 
 def as_state_tensors(given: Any) -> State:

@@ -1,4 +1,4 @@
-"""Turns what a user has into dynamics."""
+"""From what a user has to dynamics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,21 +6,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_lyap._checks import check_choice
 from lightning_lyap.dynamics.autodiff import AutodiffDynamics
-from lightning_lyap.dynamics.base import Dynamics
+from lightning_lyap.dynamics.base import DynamicalSystem, Dynamics, UserDynamics
 from lightning_lyap.dynamics.evaluation_mode import in_evaluation_mode
-from lightning_lyap.dynamics.registry import (
-    TORCH_CELL,
-    Recurrence,
-    recurrence_of,
-)
+from lightning_lyap.dynamics.registry import TORCH_CELL, Recurrence, recurrence_of
 from lightning_lyap.dynamics.torch_modules import (
     RECURRENT_MODULES,
+    STATES,
+    TORCH_CELLS,
     StateChoice,
-    check_state,
     from_torch_cell,
     from_torch_module,
-    has_own_forward,
 )
 from lightning_lyap.dynamics.user_modules import from_user_module
 
@@ -30,7 +27,7 @@ def as_dynamics(
     initial_state: Any = None,
     state: StateChoice = "full",
     dtype: torch.dtype | None = None,
-) -> Dynamics:
+) -> DynamicalSystem:
     """Turn what a user has into dynamics, and leave it as it is.
 
     Modules are read as they are evaluated, whatever mode they are in: to read a weight that is
@@ -52,7 +49,7 @@ def as_dynamics(
         TypeError: If ``dynamics`` is none of these.
         ValueError: If a step function comes without an initial state, or ``state`` is no such word.
     """
-    check_state(state)
+    check_choice("state", state, STATES)
     if isinstance(dynamics, type):
         raise TypeError(
             f"Expected `dynamics` to be an object, but got the class {dynamics.__name__}. Make one "
@@ -62,7 +59,7 @@ def as_dynamics(
         with in_evaluation_mode(dynamics):
             return _of_module(dynamics, initial_state, state, dtype)
     if isinstance(dynamics, Dynamics):
-        return dynamics
+        return dynamics if isinstance(dynamics, DynamicalSystem) else UserDynamics(dynamics)
     if not callable(dynamics):
         raise TypeError(
             "Expected `dynamics` to be a torch.nn.RNN, GRU or LSTM module or cell, or a module or "
@@ -78,58 +75,26 @@ def as_dynamics(
 
 def _of_module(
     module: nn.Module, initial_state: Any, state: StateChoice, dtype: torch.dtype | None
-) -> Dynamics:
-    """Turn a module into dynamics; see `as_dynamics`.
-
-    Args:
-        module: The module.
-        initial_state: The state to start from, or None.
-        state: Which state of an LSTM.
-        dtype: Type of the arithmetic, or None.
-
-    Returns:
-        The dynamics.
-    """
+) -> DynamicalSystem:
+    """Take torch's own by their analytic tangent maps, and differentiate the steps of others."""
     known = recurrence_of(module)
-    if known is not None:
-        return _of_known_type(module, known, initial_state, state, dtype)
-    if isinstance(module, RECURRENT_MODULES):
+    if known is None and isinstance(module, RECURRENT_MODULES):
         return from_torch_module(module, state, dtype)
-    if isinstance(module, Dynamics):
-        return module
-    return from_user_module(module, Recurrence().step, initial_state, dtype=dtype)
-
-
-def _of_known_type(
-    module: nn.Module,
-    known: Recurrence,
-    initial_state: Any,
-    state: StateChoice,
-    dtype: torch.dtype | None,
-) -> Dynamics:
-    """Turn a torch cell or a module of a registered type into dynamics.
-
-    Torch's cells have analytic tangent maps; a class derived from one that has another ``forward``
-    is differentiated automatically.
-
-    Args:
-        module: The module.
-        known: What is known about its type.
-        initial_state: The state to start from, or None.
-        state: Which state of an LSTMCell.
-        dtype: Type of the arithmetic, or None.
-
-    Returns:
-        The dynamics.
-    """
-    if known is TORCH_CELL and isinstance(module, nn.RNNCellBase) and not has_own_forward(module):
+    if known is None and isinstance(module, Dynamics):
+        return UserDynamics(module)
+    if known is TORCH_CELL and isinstance(module, nn.RNNCellBase) and _steps_as_torch(module):
         return from_torch_cell(module, state, dtype)
     hidden_only = known is TORCH_CELL and isinstance(module, nn.LSTMCell) and state == "hidden"
     return from_user_module(
         module,
-        known.step,
+        known or Recurrence(),
         initial_state,
-        known.initial_state,
         differentiate=(0,) if hidden_only else None,
         dtype=dtype,
     )
+
+
+def _steps_as_torch(cell: nn.Module) -> bool:
+    """Return whether a cell computes what torch's does: a derived class may do something else."""
+    forwards = {kind.forward for kind in TORCH_CELLS}
+    return "forward" not in vars(cell) and type(cell).forward in forwards

@@ -1,4 +1,4 @@
-"""Puts a module in evaluation mode beside its training, and back."""
+"""Evaluation mode beside the training of a module."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,6 @@ def in_evaluation_mode(module: nn.Module) -> Iterator[None]:
 
     Args:
         module: The module.
-
-    Yields:
-        None.
     """
     modes = [(part, part.training) for part in module.modules()]
     try:

@@ -1,8 +1,8 @@
 r"""Weighted sums of gate matrices: the one product that every gated tangent map consists of.
 
 Each cell's Jacobian is a sum ``sum_g diag(c_g) W_g`` over its gates, plus diagonal terms; the
-coefficients c differ from sequence to sequence, the weights W are shared. Its product with K
-tangent vectors can be had in two ways:
+coefficients c differ from sequence to sequence, the weights W are shared. There are two ways to
+compute its product with K tangent vectors:
 
 * matrix-free: all ``W_g Q`` in one product (``G N^2 K`` multiplications), then weigh and add;
 * dense: add the weighted matrices first (a pass over ``N^2`` numbers), then one product
@@ -15,7 +15,7 @@ about 21 for N = 128, and twice as many from N = 256 on, where the pass no longe
 K = 7 and 14, for three (GRU; the cell state of an LSTM) at 11 and 21, and a single gate (vanilla;
 the output gate of a full LSTM) is never made dense.
 
-A complete basis that is kept as reflectors takes the dense way always: they act on the matrix.
+A complete basis that is kept as reflectors always takes the dense way: they act on the matrix.
 """
 
 from typing import NamedTuple
@@ -25,8 +25,8 @@ from torch import Tensor
 
 from lightning_lyap.qr.reflectors import Basis, Reflectors
 
-# That number below and from N = LARGE on.
-LARGE = 256
+# That number below and from N = OUT_OF_CACHE on.
+OUT_OF_CACHE = 256
 MULTIPLICATIONS_PER_PASS = (21, 42)
 # Up to so many vectors the product itself and then its transpose take less time (up to a third
 # less) than the transposed product, which is column-major at once.
@@ -71,19 +71,18 @@ class Gates(NamedTuple):
 
         Returns:
             Products of the states, ``[B, G * H]``, and those of the tangent vectors,
-            ``[B, K, G, H]``; None if these are better had in another way, by `mix_gates`.
+            ``[B, K, G, H]``; None where `mix_gates` has a cheaper way.
         """
         num_gates, size, inputs = self.rows.shape
-        if not isinstance(tangent, Tensor) or not self._pays_along(tangent.shape[-1]):
+        if (
+            not isinstance(tangent, Tensor)
+            or tangent.shape[-1] > FEW
+            or prefers_dense(num_gates, size, tangent.shape[-1])
+        ):
             return self.applied_to(states), None
         both = torch.cat([states.unsqueeze(1), tangent[:, :inputs].mT], dim=1)
         products = self.applied_to(both).unflatten(-1, (num_gates, size))
         return products[:, 0].flatten(1), products[:, 1:]
-
-    def _pays_along(self, num_vectors: int) -> bool:
-        """Tell whether K tangent vectors are few enough to be multiplied along with states."""
-        num_gates, size, _ = self.rows.shape
-        return num_vectors <= FEW and not prefers_dense(num_gates, size, num_vectors)
 
 
 class GateWeights:
@@ -118,7 +117,7 @@ class GateWeights:
 
 
 def prefers_dense(num_gates: int, size: int, num_vectors: int) -> bool:
-    """Tell whether adding up the gate matrices first is the cheaper way.
+    """Return whether adding up the gate matrices first is the cheaper way.
 
     Args:
         num_gates: G.
@@ -132,7 +131,7 @@ def prefers_dense(num_gates: int, size: int, num_vectors: int) -> bool:
         >>> prefers_dense(4, 128, 6), prefers_dense(4, 128, 7), prefers_dense(1, 128, 512)
         (False, True, False)
     """
-    return (num_gates - 1) * num_vectors >= MULTIPLICATIONS_PER_PASS[size >= LARGE]
+    return (num_gates - 1) * num_vectors >= MULTIPLICATIONS_PER_PASS[size >= OUT_OF_CACHE]
 
 
 def mix_gates(
@@ -158,7 +157,7 @@ def mix_gates(
         return tangent.applied_to(mixed_columns(gates, coefficients, diagonal))
     num_gates, size, _ = gates.rows.shape
     if products is not None:
-        mixed = mix_products(products, coefficients)
+        mixed = _mix_products(products, coefficients)
     elif prefers_dense(num_gates, size, tangent.shape[-1]):
         return mix_dense(gates, coefficients, tangent, diagonal)
     else:
@@ -220,15 +219,7 @@ def mix_dense(
 
 
 def _rows_at_a_time(by_rows: Tensor, width: int) -> int:
-    """Choose how many rows of all weighted sums to form at a time.
-
-    Args:
-        by_rows: Coefficients, ``[H, B, G]``.
-        width: D.
-
-    Returns:
-        H, or as many as take about `BLOCK`.
-    """
+    """Choose how many rows of width D to form at a time, from coefficients ``[H, B, G]``."""
     size, batch_size, _ = by_rows.shape
     row = batch_size * width * by_rows.itemsize
     on_cpu = by_rows.device.type == "cpu"
@@ -249,19 +240,11 @@ def mix_matrix_free(gates: Gates, coefficients: Tensor, tangent: Tensor) -> Tens
     num_gates, size, inputs = gates.rows.shape
     # One product for all sequences: batched, each of them would read all weights.
     products = gates.applied_to(tangent.mT.reshape(-1, inputs))
-    return mix_products(products.view(len(tangent), -1, num_gates, size), coefficients)
+    return _mix_products(products.view(len(tangent), -1, num_gates, size), coefficients)
 
 
-def mix_products(products: Tensor, coefficients: Tensor) -> Tensor:
-    """Weigh and add products with each gate's matrix.
-
-    Args:
-        products: ``W_g Q``, ``[B, K, G, H]``.
-        coefficients: ``[B, G, H]``.
-
-    Returns:
-        ``[B, H, K]``, column-major.
-    """
+def _mix_products(products: Tensor, coefficients: Tensor) -> Tensor:
+    """Return the sum of ``c_g W_g Q``, ``[B, H, K]``, column-major, from ``[B, K, G, H]``."""
     mixed = products[:, :, 0] * coefficients[:, None, 0]
     for gate in range(1, products.shape[2]):
         mixed.addcmul_(products[:, :, gate], coefficients[:, None, gate])

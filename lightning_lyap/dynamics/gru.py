@@ -6,60 +6,27 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State
-from lightning_lyap.dynamics.gates import GateWeights, mix_gates
+from lightning_lyap.dynamics.gates import mix_gates
 from lightning_lyap.dynamics.numerics import log_abs_det, sigmoid_slope, tanh_slope
+from lightning_lyap.dynamics.stacked import Layer
 from lightning_lyap.qr.reflectors import Basis
 
 
 @dataclass(frozen=True, eq=False)
-class GRULayer:
+class GRULayer(Layer):
     """One layer of `torch.nn.GRU`, gates in the order reset r, update z, new n.
 
     ``n = tanh(W_in x + b_in + r (W_hn h + b_hn))`` and ``h' = (1 - z) n + z h``.
 
     Attributes:
-        weight_ih: ``[3, H, I]``.
-        weight_hh: ``[3, H, H]``.
-        bias_ih: ``[3 H]``.
-        bias_hh: ``[3 H]``.
+        bias: That of the products with the input, ``[3 H]``.
+        bias_hh: That of the recurrent ones, ``[3 H]``; r multiplies that of n.
 
     Reference:
         Vogt et al., On Lyapunov Exponents for RNNs, App. B, for PyTorch's variant of the GRU.
     """
 
-    weight_ih: GateWeights
-    weight_hh: GateWeights
-    bias_ih: Tensor
     bias_hh: Tensor
-
-    @property
-    def output_size(self) -> int:
-        """H."""
-        return self.weight_hh.rows.shape[1]
-
-    @property
-    def tangent_size(self) -> int:
-        """H."""
-        return self.output_size
-
-    @property
-    def state_sizes(self) -> tuple[int, ...]:
-        """The hidden state alone."""
-        return (self.output_size,)
-
-    @property
-    def takes_reflectors(self) -> bool:
-        """True."""
-        return True
-
-    def read_weights(self) -> None:
-        """Read the weights again; see `Layer.read_weights`."""
-        self.weight_ih.read_again()
-        self.weight_hh.read_again()
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Compute ``W_ih x + b_ih`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
-        return self.weight_ih[:].applied_to(inputs) + self.bias_ih
 
     def step(
         self, projected: Tensor, state: State, moving: Basis | None = None
@@ -81,12 +48,14 @@ class GRULayer:
 
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
             through_r, through_z = sigmoid_slope(at).unbind(1)
+            # Not 1 - z, which is zero as soon as z rounds to one.
             slope_n = torch.sigmoid(-at[:, 1]) * tanh_slope(at_n)
             slope_r = slope_n * recurrent_n * through_r
             slope_z = (hidden - n) * through_z
             slopes = torch.stack([slope_r, slope_z, slope_n * r], dim=1)
             d_new = mix_gates(self.weight_hh[:], slopes, d_state, z, products)
             if d_input is not None:
+                # Without r, which acts on the recurrent product alone.
                 slopes = torch.stack([slope_r, slope_z, slope_n], dim=1)
                 d_new = d_new + mix_gates(self.weight_ih[:], slopes, d_input)
             return d_new
@@ -95,6 +64,7 @@ class GRULayer:
 
     def log_abs_det(self, projected: Tensor, state: State) -> Tensor:
         """Form the Jacobian of `step` entry by entry; see `Layer.log_abs_det`."""
+        # In float64 and written out anew: `step` is what this checks.
         hidden, weight = state[0].double(), self.weight_hh.rows.double()
         in_r, in_z, in_n = projected.double().chunk(3, dim=-1)
         own_r, own_z, own_n = (

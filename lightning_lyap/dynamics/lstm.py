@@ -6,26 +6,26 @@ ignores what the cell state carries from step to step, so its exponents are lowe
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State
-from lightning_lyap.dynamics.gates import GateWeights, mix_gates
+from lightning_lyap.dynamics.gates import mix_gates
 from lightning_lyap.dynamics.numerics import log_abs_det, sigmoid_slope, tanh_slope
+from lightning_lyap.dynamics.stacked import Layer
 from lightning_lyap.qr.orthonormalize import stack_rows
 from lightning_lyap.qr.reflectors import Basis
 
 
 @dataclass(frozen=True, eq=False)
-class LSTMLayer:
+class LSTMLayer(Layer):
     """One layer of `torch.nn.LSTM`, gates in the order i, f, g, o.
 
     ``c' = f c + i g``, ``m = o tanh(c')``, and ``h' = m``, or ``h' = W_hr m`` with ``proj_size``.
 
     Attributes:
-        weight_ih: ``[4, H, I]``.
-        weight_hh: ``[4, H, P]``; P = H without projection.
         bias: Sum of both biases, ``[4 H]``.
         weight_hr: The projection, ``[P, H]``, or None.
         full: Whether the tangent space holds (h, c) or h alone.
@@ -35,23 +35,15 @@ class LSTMLayer:
         cell gate is called c).
     """
 
-    weight_ih: GateWeights
-    weight_hh: GateWeights
-    bias: Tensor
     weight_hr: Tensor | None
     full: bool
 
-    @property
-    def output_size(self) -> int:
-        """P, which is H without projection."""
-        return self.weight_hh.rows.shape[2]
-
-    @property
+    @cached_property
     def state_sizes(self) -> tuple[int, ...]:
         """Hidden state, ``P``, and cell state, ``H``."""
         return (self.output_size, self.weight_hh.rows.shape[1])
 
-    @property
+    @cached_property
     def tangent_size(self) -> int:
         """P + H for the full state, P for the hidden one."""
         return sum(self.state_sizes) if self.full else self.output_size
@@ -60,15 +52,6 @@ class LSTMLayer:
     def takes_reflectors(self) -> bool:
         """True for the hidden reading: the full one has blocks that are diagonal."""
         return not self.full
-
-    def read_weights(self) -> None:
-        """Read the weights again; see `Layer.read_weights`."""
-        self.weight_ih.read_again()
-        self.weight_hh.read_again()
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Compute ``W_ih x + b`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
-        return self.weight_ih[:].applied_to(inputs) + self.bias
 
     def step(
         self, projected: Tensor, state: State, moving: Basis | None = None
@@ -90,20 +73,22 @@ class LSTMLayer:
         new_hidden = self._read_out(o * squashed)
 
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
+            # Of all gates at once, g's unused: one call costs less than three.
             slope_i, slope_f, _, slope_o = sigmoid_slope(at).unbind(1)
             slopes = torch.stack([g * slope_i, cell * slope_f, i * tanh_slope(at_g)], dim=1)
             slope_o = (squashed * slope_o).unsqueeze(1)
             through_cell = o * tanh_slope(new_cell)
             if not self.full:
+                # No tangent of c' is kept, so that all gates make up a single sum.
                 all_slopes = torch.cat([slopes * through_cell.unsqueeze(1), slope_o], dim=1)
                 d_memory = self._gates(slice(4), all_slopes, d_input, d_state, products)
-                return self._read_out_tangent(d_memory)
+                return self._read_out(d_memory.mT).mT
             d_hidden, d_cell = d_state.split(self.state_sizes, dim=-2)
             d_new_cell = self._gates(slice(3), slopes, d_input, d_hidden, products)
             d_new_cell = d_new_cell + f.unsqueeze(-1) * d_cell
             d_memory = self._gates(slice(3, 4), slope_o, d_input, d_hidden, products)
             d_memory = d_memory + through_cell.unsqueeze(-1) * d_new_cell
-            return stack_rows([self._read_out_tangent(d_memory), d_new_cell])
+            return stack_rows([self._read_out(d_memory.mT).mT, d_new_cell])
 
         return (new_hidden, new_cell), tangent
 
@@ -124,6 +109,7 @@ class LSTMLayer:
         squashed = new_cell.tanh()
         by_o = (squashed * sigmoid_slope(at_o)).unsqueeze(-1) * weight[3]
         if self.full:
+            # logsigmoid keeps log f where f rounds to zero or one.
             block, forget = by_o, torch.nn.functional.logsigmoid(at_f).sum(-1)
         else:
             through_gates = (
@@ -145,18 +131,7 @@ class LSTMLayer:
         d_hidden: Tensor,
         products: Tensor | None,
     ) -> Tensor:
-        """Add the tangents of some gates' pre-activations, weighted by their slopes.
-
-        Args:
-            which: The gates.
-            slopes: Their coefficients, ``[B, G, H]``.
-            d_input: Tangents of the input, ``[B, I, K]``, or None.
-            d_hidden: Tangents of the hidden state, ``[B, P, K]``.
-            products: Those with the recurrent weights, ``[B, K, 4, H]``, if they are known.
-
-        Returns:
-            ``[B, H, K]``.
-        """
+        """Add some gates' tangents times slopes, ``[B, G, H]``; ``products`` are of all gates."""
         known = None if products is None else products[:, :, which]
         mixed = mix_gates(self.weight_hh[which], slopes, d_hidden, products=known)
         if d_input is not None:
@@ -164,9 +139,5 @@ class LSTMLayer:
         return mixed
 
     def _read_out(self, memory: Tensor) -> Tensor:
-        """Project ``o tanh(c')``, ``[B, H]``, to the hidden state, ``[B, P]``."""
+        """Project ``o tanh(c')`` or tangents of it, ``[..., H]``, to ``[..., P]``."""
         return memory if self.weight_hr is None else memory @ self.weight_hr.mT
-
-    def _read_out_tangent(self, d_memory: Tensor) -> Tensor:
-        """Project tangents of ``o tanh(c')``, ``[B, H, K]``, to ``[B, P, K]``."""
-        return d_memory if self.weight_hr is None else (d_memory.mT @ self.weight_hr.mT).mT

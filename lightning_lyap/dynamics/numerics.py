@@ -17,6 +17,7 @@ def tanh_slope(activation: Tensor) -> Tensor:
         >>> tanh_slope(torch.tensor([0.0, 20.0]))
         tensor([1.0000e+00, 1.6993e-17])
     """
+    # Not 1 - tanh^2, which is zero as soon as tanh rounds to one.
     return torch.cosh(activation).reciprocal().square()
 
 
@@ -33,6 +34,7 @@ def sigmoid_slope(activation: Tensor) -> Tensor:
         >>> sigmoid_slope(torch.tensor([0.0, 40.0]))
         tensor([2.5000e-01, 4.2484e-18])
     """
+    # sigmoid(-a), not 1 - sigmoid(a), for the same reason.
     return torch.sigmoid(activation) * torch.sigmoid(-activation)
 
 

@@ -4,17 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from torch import nn
+from torch import Tensor, nn
 
+from lightning_lyap._checks import check_flag
 from lightning_lyap.dynamics.autodiff import StepFunction
-from lightning_lyap.dynamics.torch_modules import RECURRENT_MODULES, TORCH_CELLS, zero_state
+from lightning_lyap.dynamics.torch_modules import RECURRENT_MODULES, TORCH_CELLS
 
 Kind = TypeVar("Kind", bound=type[nn.Module])
-
-
-def _step_of_itself(module: nn.Module) -> StepFunction:
-    """Take the module itself as the step, ``module(x_t, state)``."""
-    return module
 
 
 @dataclass(frozen=True)
@@ -23,18 +19,24 @@ class Recurrence:
 
     Attributes:
         step: Takes a module and returns ``step(x_t, state)``, whose result is the new state or a
-            pair (output, new state).
+            pair (output, new state). None: the module itself is the step.
         initial_state: Takes a module and B and returns the state it starts from where it is given
             none; None if the model always gives one.
         sequences: Whether a call of the module takes whole sequences rather than one step.
     """
 
-    step: Callable[[Any], StepFunction] = _step_of_itself
+    step: Callable[[Any], StepFunction] | None = None
     initial_state: Callable[[Any, int], Any] | None = None
     sequences: bool = False
 
 
-TORCH_CELL = Recurrence(initial_state=zero_state)
+def _zero_state(cell: nn.RNNCellBase, batch_size: int) -> Tensor | tuple[Tensor, Tensor]:
+    """Return what a torch cell starts from, zeros ``[B, H]`` or a pair of such."""
+    zeros = next(cell.parameters()).new_zeros(batch_size, cell.hidden_size)
+    return (zeros, zeros.clone()) if isinstance(cell, nn.LSTMCell) else zeros
+
+
+TORCH_CELL = Recurrence(initial_state=_zero_state)
 _KNOWN: dict[type, Recurrence] = dict.fromkeys(TORCH_CELLS, TORCH_CELL)
 
 
@@ -113,15 +115,14 @@ def register_recurrence(
                 f"Expected `{name}` to be a function of the module, "
                 f"but got {type(function).__name__}."
             )
-    if not isinstance(sequences, bool):
-        raise TypeError(f"Expected `sequences` to be True or False, but got {sequences!r}.")
+    check_flag("sequences", sequences)
     if sequences and step is None:
         raise ValueError(
             f"Expected `step` with sequences=True, but got None: a call of {kind.__name__} takes "
             "whole sequences, so it can't be its own step. Pass step=lambda module: (a function "
             "step(x_t, state) of one step)."
         )
-    _KNOWN[kind] = Recurrence(step or _step_of_itself, initial_state, sequences)
+    _KNOWN[kind] = Recurrence(step, initial_state, sequences)
     return kind
 
 
@@ -163,7 +164,7 @@ def recurrence_of(module: nn.Module) -> Recurrence | None:
 
 
 def is_recurrent(module: nn.Module) -> bool:
-    """Tell whether a module's type is torch's own or registered.
+    """Return whether a module's type is torch's own or registered.
 
     Args:
         module: Any module.
@@ -179,15 +180,7 @@ def is_recurrent(module: nn.Module) -> bool:
 
 
 def _check_kind(kind: Any) -> None:
-    """Refuse what can't be registered.
-
-    Args:
-        kind: Anything.
-
-    Raises:
-        TypeError: If it is no module type.
-        ValueError: If it is one of torch's.
-    """
+    """Refuse what can't be registered: all but module types, and torch's own."""
     if not isinstance(kind, type) or not issubclass(kind, nn.Module):
         got = kind.__name__ if isinstance(kind, type) else f"a {type(kind).__name__}"
         raise TypeError(

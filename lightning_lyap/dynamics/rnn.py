@@ -6,18 +6,17 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.dynamics.base import LayerTangent, State
-from lightning_lyap.dynamics.gates import GateWeights, mix_gates
+from lightning_lyap.dynamics.gates import mix_gates
 from lightning_lyap.dynamics.numerics import log_abs_det, tanh_slope
+from lightning_lyap.dynamics.stacked import Layer
 from lightning_lyap.qr.reflectors import Basis
 
 
 @dataclass(frozen=True, eq=False)
-class RNNLayer:
+class RNNLayer(Layer):
     """One layer of `torch.nn.RNN`.
 
     Attributes:
-        weight_ih: ``[1, H, I]``.
-        weight_hh: ``[1, H, H]``.
         bias: Sum of both biases, ``[H]``.
         nonlinearity: ``"tanh"`` or ``"relu"``.
 
@@ -25,39 +24,7 @@ class RNNLayer:
         Vogt et al., On Lyapunov Exponents for RNNs, Eqs. 1 and 4.
     """
 
-    weight_ih: GateWeights
-    weight_hh: GateWeights
-    bias: Tensor
     nonlinearity: str
-
-    @property
-    def output_size(self) -> int:
-        """H."""
-        return self.weight_hh.rows.shape[1]
-
-    @property
-    def tangent_size(self) -> int:
-        """H."""
-        return self.output_size
-
-    @property
-    def state_sizes(self) -> tuple[int, ...]:
-        """The hidden state alone."""
-        return (self.output_size,)
-
-    @property
-    def takes_reflectors(self) -> bool:
-        """True."""
-        return True
-
-    def read_weights(self) -> None:
-        """Read the weights again; see `Layer.read_weights`."""
-        self.weight_ih.read_again()
-        self.weight_hh.read_again()
-
-    def project(self, inputs: Tensor) -> Tensor:
-        """Compute ``W_ih x + b`` for ``inputs`` ``[..., I]``; see `Layer.project`."""
-        return self.weight_ih[:].applied_to(inputs) + self.bias
 
     def step(
         self, projected: Tensor, state: State, moving: Basis | None = None
@@ -70,6 +37,7 @@ class RNNLayer:
         new = torch.tanh(activation) if tanh else torch.relu(activation)
 
         def tangent(d_input: Tensor | None, d_state: Tensor) -> Tensor:
+            # Of relu at zero: that of torch, zero.
             slope = tanh_slope(activation) if tanh else (new > 0).to(new.dtype)
             slope = slope.unsqueeze(1)
             d_new = mix_gates(self.weight_hh[:], slope, d_state, products=products)

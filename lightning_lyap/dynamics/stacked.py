@@ -1,21 +1,113 @@
 """Layers on top of each other: one dynamical system with a block lower-triangular Jacobian."""
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import jvp
 
-from lightning_lyap.dynamics.base import Layer, LayerTangent, State, TangentMap, as_state_tensors
+from lightning_lyap.dynamics.base import (
+    DynamicalSystem,
+    LayerTangent,
+    State,
+    TangentMap,
+    as_state_tensors,
+    shapes_of,
+)
+from lightning_lyap.dynamics.gates import GateWeights
 from lightning_lyap.qr.orthonormalize import stack_rows
 from lightning_lyap.qr.reflectors import Basis, Reflectors
 
 
 @dataclass(frozen=True, eq=False)
-class StackedRecurrence:
+class Layer(ABC):
+    """One layer of a recurrent network, with G gates; its output comes first in its state.
+
+    Attributes:
+        weight_ih: ``[G, H, I]``.
+        weight_hh: ``[G, H, P]``; P = H but for an LSTM with a projection.
+        bias: What is added to the products with the input, ``[G H]``.
+    """
+
+    weight_ih: GateWeights
+    weight_hh: GateWeights
+    bias: Tensor
+
+    @cached_property
+    def output_size(self) -> int:
+        """P, the number of the layer's outputs."""
+        return self.weight_hh.rows.shape[2]
+
+    @cached_property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Sizes of the tensors that make up the layer's state: the hidden state alone."""
+        return (self.output_size,)
+
+    @cached_property
+    def tangent_size(self) -> int:
+        """Size of the layer's tangent space; its output comes first here, too."""
+        return self.output_size
+
+    @property
+    def takes_reflectors(self) -> bool:
+        """Whether its tangent map takes `Reflectors`, without tangents of the input."""
+        return True
+
+    def read_weights(self) -> None:
+        """Read the weights again, before a run: they may have changed since the last one."""
+        self.weight_ih.read_again()
+        self.weight_hh.read_again()
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """Apply the input weights and those biases that act before any nonlinearity.
+
+        Args:
+            inputs: ``[..., I]``.
+
+        Returns:
+            Pre-activations, ``[..., G * H]``.
+        """
+        return self.weight_ih[:].applied_to(inputs) + self.bias
+
+    @abstractmethod
+    def step(
+        self, projected: Tensor, state: State, moving: Basis | None = None
+    ) -> tuple[State, LayerTangent]:
+        """Advance the layer by one step and linearize the step.
+
+        Args:
+            projected: Pre-activations from the input, ``[B, G * H]``.
+            state: The layer's own state, tensors ``[B, H]``.
+            moving: The tangents of the state that the map will be applied to, ``[B, N, K]``, where
+                they are known: few of them are multiplied with the weights along with the state.
+                The map then takes these alone.
+
+        Returns:
+            The new state, and the map from the tangents of the input, ``[B, I, K]`` (None where
+            the input is external), and of the state, ``[B, N, K]`` or `Reflectors`, to those of
+            the new state.
+        """
+
+    @abstractmethod
+    def log_abs_det(self, projected: Tensor, state: State) -> Tensor:
+        """Compute ``log |det|`` of the layer's own block without its tangent map.
+
+        Args:
+            projected: Pre-activations from the input, ``[B, G * H]``.
+            state: The layer's own state, tensors ``[B, H]``.
+
+        Returns:
+            ``[B]``, nats, float64.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class StackedRecurrence(DynamicalSystem):
     """A stack of recurrent layers; layer k is driven by layer k-1's output at the same step.
 
     The tangent space is ordered layer by layer, ``[layer 1; layer 2; ...]``. Its map is never
@@ -24,8 +116,6 @@ class StackedRecurrence:
 
     Attributes:
         layers: The layers, lowest first.
-        dtype: Floating-point type of the weights.
-        device: Device of the weights.
 
     Reference:
         Vogt et al., On Lyapunov Exponents for RNNs, App. B. Its text drives layer k by
@@ -33,18 +123,26 @@ class StackedRecurrence:
     """
 
     layers: tuple[Layer, ...]
-    dtype: torch.dtype
-    device: torch.device
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return self.layers[0].weight_hh.rows.dtype
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.layers[0].weight_hh.rows.device
+
+    @cached_property
+    def tangent_size(self) -> int:
+        """N, summed over the layers."""
+        return sum(layer.tangent_size for layer in self.layers)
 
     @property
     def runs_in_threads(self) -> bool:
         """True: a step reads weights and writes nothing but its results."""
         return True
-
-    @property
-    def tangent_size(self) -> int:
-        """N, summed over the layers."""
-        return sum(layer.tangent_size for layer in self.layers)
 
     @property
     def takes_reflectors(self) -> bool:
@@ -55,32 +153,24 @@ class StackedRecurrence:
         """Project the inputs ``[B, T, I]`` of all steps at once; see `Dynamics.drive`."""
         for layer in self.layers:
             layer.read_weights()
+        # Contiguous by time: every step reads its part alone.
         return self.layers[0].project(inputs.to(self.dtype).transpose(0, 1).contiguous())
 
     def initial_state(self, given: Any, batch_size: int) -> State:
         """Read PyTorch's ``h_0`` or ``(h_0, c_0)``, each ``[L, B, H]``; None means zeros.
 
-        Args:
-            given: What the torch module takes as its second argument, or None.
-            batch_size: B.
-
-        Returns:
-            Each layer's tensors in turn, ``[B, H]`` each.
-
-        Raises:
-            TypeError: If it is no tensor and no tuple of such.
-            ValueError: If a tensor is missing or has the wrong shape.
+        A state holds each layer's tensors in turn, ``[B, H]`` each; see `Dynamics.initial_state`.
         """
         sizes = self.layers[0].state_sizes
         shapes = [(len(self.layers), batch_size, size) for size in sizes]
         if given is None:
             given = tuple(torch.zeros(s, dtype=self.dtype, device=self.device) for s in shapes)
         tensors = as_state_tensors(given)
-        if [tuple(tensor.shape) for tensor in tensors] != shapes:
-            got = [tuple(tensor.shape) for tensor in tensors]
+        if shapes_of(tensors) != shapes:
             raise ValueError(
                 f"Expected `initial_state` in the shapes {shapes} (layers, sequences, size), "
-                f"but got {got}. Pass what the torch module takes as its second argument."
+                f"but got {shapes_of(tensors)}. Pass what the torch module takes as its second "
+                "argument."
             )
         cast = [tensor.detach().to(self.device, self.dtype) for tensor in tensors]
         return tuple(tensor[k] for k in range(len(self.layers)) for tensor in cast)
@@ -93,31 +183,23 @@ class StackedRecurrence:
 
     def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
         """Advance all layers by one step and linearize the step; see `Dynamics.step`."""
-        new_state, tangents = self.step_layers(drive, state)
+        new_state, tangents = self._step_layers(drive, state)
         return new_state, lambda basis: self._push(tangents, self._parts(basis))
 
     def step_with_basis(self, drive: Tensor, state: State, basis: Basis) -> tuple[State, Tensor]:
-        """Advance all layers and their tangent vectors at once; see `advance`."""
+        """Advance all layers and their tangent vectors at once; see `DynamicalSystem`."""
         parts = self._parts(basis)
-        new_state, tangents = self.step_layers(drive, state, parts)
+        new_state, tangents = self._step_layers(drive, state, parts)
         return new_state, self._push(tangents, parts)
 
     def _parts(self, basis: Basis) -> Sequence[Basis]:
-        """Take a basis, ``[B, N, K]``, apart by layers; reflectors are those of a single one."""
+        """Split a basis, ``[B, N, K]``, by layers; reflectors are those of a single one."""
         if isinstance(basis, Reflectors):
             return [basis]
         return basis.split([layer.tangent_size for layer in self.layers], dim=-2)
 
     def _push(self, tangents: Sequence[LayerTangent], parts: Sequence[Basis]) -> Tensor:
-        """Apply the layers' tangent maps, each to its part and the output of the one below.
-
-        Args:
-            tangents: Of each layer.
-            parts: Tangent vectors of each layer, ``[B, N_k, K]``.
-
-        Returns:
-            ``[B, N, K]``.
-        """
+        """Return ``J Q``, ``[B, N, K]``, from each layer's map and vectors, ``[B, N_k, K]``."""
         blocks: list[Tensor] = []
         d_input: Tensor | None = None
         for layer, tangent, part in zip(self.layers, tangents, parts, strict=True):
@@ -125,19 +207,10 @@ class StackedRecurrence:
             d_input = blocks[-1][..., : layer.output_size, :]
         return stack_rows(blocks)
 
-    def step_layers(
+    def _step_layers(
         self, drive: Tensor, state: State, moving: Sequence[Basis] | None = None
     ) -> tuple[State, list[LayerTangent]]:
-        """Advance all layers by one step and linearize each by itself.
-
-        Args:
-            drive: As for `step`.
-            state: Each layer's tensors in turn.
-            moving: Tangent vectors of each layer that its map will be applied to, if known.
-
-        Returns:
-            The new state, and the tangent map of each layer; see `Layer.step`.
-        """
+        """Return the new state and each layer's tangent map; ``moving`` as for `Layer.step`."""
         arity = len(self.layers[0].state_sizes)
         new_state: list[Tensor] = []
         tangents: list[LayerTangent] = []
@@ -151,25 +224,12 @@ class StackedRecurrence:
 
     def derivative(self, drive: Tensor, state: State, vector: Tensor) -> Tensor:
         """Differentiate the states of `step` by `torch.func.jvp`; see `Certifiable`."""
-        tangents = self.spread_tangent(vector, state)
-        return self.gather_tangent(self.move(drive, state, tangents))
-
-    def move(self, drive: Tensor, state: State, tangents: State) -> State:
-        """Push the tangents of a state through a step by automatic differentiation.
-
-        Args:
-            drive: As for `step`.
-            state: Each layer's tensors in turn.
-            tangents: Tensors like those of the state.
-
-        Returns:
-            Tensors like those of the state.
-        """
         with warnings.catch_warnings():
             # Torch's own, when it first loads its rules for forward mode.
             warnings.simplefilter("ignore", DeprecationWarning)
+            tangents = self._spread_tangent(vector, state)
             moved: State = jvp(lambda *s: self.step(drive, s)[0], state, tangents)[1]
-        return moved
+        return torch.cat(moved[self._active], dim=-1)
 
     def log_abs_det(self, drive: Tensor, state: State) -> Tensor:
         """Add those of the layers, the diagonal blocks; see `Certifiable`."""
@@ -181,37 +241,16 @@ class StackedRecurrence:
             total = total + layer.log_abs_det(projected, state[k * arity : (k + 1) * arity])
         return total
 
-    def spread_tangent(self, vector: Tensor, state: State) -> State:
-        """Lay a tangent vector out like a state, with zeros where the state is held fixed.
+    def _spread_tangent(self, vector: Tensor, state: State) -> State:
+        """Lay a tangent vector, ``[B, N]``, out like a state; zeros where that is held fixed."""
+        spread = [torch.zeros_like(tensor) for tensor in state]
+        parts = vector.split([tensor.shape[1] for tensor in state[self._active]], dim=-1)
+        spread[self._active] = [part.contiguous() for part in parts]
+        return tuple(spread)
 
-        Args:
-            vector: ``[B, N]``.
-            state: Tensors ``[B, H]``.
-
-        Returns:
-            Tensors like those of the state.
-        """
-        parts = iter(vector.split([state[k].shape[1] for k in self._active(state)], dim=-1))
-        active = set(self._active(state))
-        return tuple(
-            next(parts).contiguous() if k in active else torch.zeros_like(tensor)
-            for k, tensor in enumerate(state)
-        )
-
-    def gather_tangent(self, tangents: State) -> Tensor:
-        """Undo `spread_tangent`.
-
-        Args:
-            tangents: Tensors like those of a state.
-
-        Returns:
-            ``[B, N]``.
-        """
-        return torch.cat([tangents[k] for k in self._active(tangents)], dim=-1)
-
-    def _active(self, state: State) -> list[int]:
-        """Return the indices of those tensors of a state that make up the tangent space."""
+    @property
+    def _active(self) -> slice:
+        """Which tensors of a state make up the tangent space: all, or each layer's output."""
         layer = self.layers[0]
-        arity = len(layer.state_sizes)
         full = layer.tangent_size == sum(layer.state_sizes)
-        return list(range(0, len(state), 1 if full else arity))
+        return slice(None, None, 1 if full else len(layer.state_sizes))

@@ -1,12 +1,16 @@
-"""How the tensors of a state are put together: one alone, or tuples and dicts of such, nested."""
+"""How the tensors of a state are put together: one alone, or tuples and dicts of such, nested.
 
-from collections.abc import Mapping
+Not torch's pytrees: they tell lists from tuples, and take a container of a user's own type, a
+subclass of dict even, for a leaf.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from lightning_lyap.dynamics.base import State
+from lightning_lyap.dynamics.base import State, shapes_of
 
 
 @dataclass(frozen=True)
@@ -15,8 +19,8 @@ class StateForm:
 
     Attributes:
         kind: Type of the container; `torch.Tensor` for a tensor alone.
-        keys: Keys of a mapping; empty for other kinds.
-        parts: Forms of what the container holds.
+        keys: Keys of a mapping, or indices of a sequence.
+        parts: Forms of what the container holds, in the order of the keys.
 
     Example:
         >>> from torch import ones
@@ -47,15 +51,14 @@ class StateForm:
         """
         if isinstance(state, Tensor):
             return cls(Tensor)
-        if isinstance(state, Mapping):
-            return cls(type(state), tuple(state), tuple(map(cls.of, state.values())))
-        if isinstance(state, tuple | list):
-            return cls(type(state), (), tuple(map(cls.of, state)))
-        raise TypeError(
-            "Expected a state to be a tensor or a tuple or dict of tensors, "
-            f"but got {type(state).__name__}. Make `initial_state`, and what a step returns, of "
-            "tensors alone."
-        )
+        if not isinstance(state, Mapping | tuple | list):
+            raise TypeError(
+                "Expected a state to be a tensor or a tuple or dict of tensors, "
+                f"but got {type(state).__name__}. Make `initial_state`, and what a step returns, "
+                "of tensors alone."
+            )
+        keys = tuple(state if isinstance(state, Mapping) else range(len(state)))
+        return cls(type(state), keys, tuple(cls.of(state[key]) for key in keys))
 
     def tensors(self, state: Any) -> State | None:
         """Take the tensors out of a state of this form.
@@ -69,16 +72,19 @@ class StateForm:
         """
         if self.kind is Tensor:
             return (state,) if isinstance(state, Tensor) else None
-        values = self._values(state)
-        if values is None or len(values) != len(self.parts):
+        if issubclass(self.kind, Mapping):
+            same = isinstance(state, Mapping) and set(state) == set(self.keys)
+        else:
+            same = isinstance(state, tuple | list) and len(state) == len(self.keys)
+        if not same:
             return None
-        found: list[Tensor] = []
-        for part, value in zip(self.parts, values, strict=True):
-            tensors = part.tensors(value)
+        found: State = ()
+        for key, part in zip(self.keys, self.parts, strict=True):
+            tensors = part.tensors(state[key])
             if tensors is None:
                 return None
-            found.extend(tensors)
-        return tuple(found)
+            found += tensors
+        return found
 
     def build(self, tensors: State) -> Any:
         """Put tensors together in this form.
@@ -89,39 +95,17 @@ class StateForm:
         Returns:
             The state.
         """
-        return self._build(list(reversed(tensors)))
+        return self._build(iter(tensors))
 
-    def _values(self, state: Any) -> list[Any] | None:
-        """Return what a container holds, in this form's order, or None if it is another kind."""
-        if issubclass(self.kind, Mapping):
-            same = isinstance(state, Mapping) and set(state) == set(self.keys)
-            return [state[key] for key in self.keys] if same else None
-        return list(state) if isinstance(state, tuple | list) else None
-
-    def _build(self, left: list[Tensor]) -> Any:
-        """Build from the tensors left, the next one last."""
+    def _build(self, tensors: Iterator[Tensor]) -> Any:
+        """Build from the next tensors."""
         if self.kind is Tensor:
-            return left.pop()
-        values = [part._build(left) for part in self.parts]
+            return next(tensors)
+        values = [part._build(tensors) for part in self.parts]
         container: Any = self.kind
         if issubclass(self.kind, Mapping):
             return container(zip(self.keys, values, strict=True))
         return container(*values) if hasattr(container, "_fields") else container(values)
-
-
-def flatten_state(state: Any) -> State:
-    """Take the tensors out of a state of any form.
-
-    Args:
-        state: A tensor, or a tuple, list or mapping of states.
-
-    Returns:
-        Its tensors.
-
-    Raises:
-        TypeError: If it holds anything else.
-    """
-    return StateForm.of(state).tensors(state) or ()
 
 
 def read_new_state(form: StateForm, shapes: list[tuple[int, ...]], result: Any) -> State | None:
@@ -144,11 +128,9 @@ def read_new_state(form: StateForm, shapes: list[tuple[int, ...]], result: Any) 
         >>> read_new_state(form, [(1, 2)], (ones(1, 5), h))[0] is h
         True
     """
-    candidates = [result]
-    if isinstance(result, tuple | list) and len(result) == 2:
-        candidates.append(result[1])
-    for candidate in candidates:
+    pair = isinstance(result, tuple | list) and len(result) == 2
+    for candidate in (result, result[1]) if pair else (result,):
         tensors = form.tensors(candidate)
-        if tensors is not None and [tuple(tensor.shape) for tensor in tensors] == shapes:
+        if tensors is not None and shapes_of(tensors) == shapes:
             return tensors
     return None

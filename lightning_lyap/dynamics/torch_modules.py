@@ -1,21 +1,23 @@
-"""From `torch.nn.RNN`, `GRU` and `LSTM` modules to dynamics."""
+"""From torch's recurrent modules (`nn.RNN`, `GRU`, `LSTM`) and cells to their analytic dynamics."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap.dynamics.base import Layer, State, as_state_tensors, compute_dtype
+from lightning_lyap._checks import check_choice
+from lightning_lyap.dynamics.base import State, as_state_tensors, compute_dtype, shapes_of
 from lightning_lyap.dynamics.gates import GateWeights
 from lightning_lyap.dynamics.gru import GRULayer
 from lightning_lyap.dynamics.lstm import LSTMLayer
 from lightning_lyap.dynamics.rnn import RNNLayer
-from lightning_lyap.dynamics.stacked import StackedRecurrence
+from lightning_lyap.dynamics.stacked import Layer, StackedRecurrence
 
 StateChoice: TypeAlias = Literal["full", "hidden"]
 RECURRENT_MODULES = (nn.RNN, nn.GRU, nn.LSTM)
-STATES = ("full", "hidden")
+TORCH_CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
+STATES = get_args(StateChoice)
 
 
 def check_supported(module: nn.RNNBase) -> None:
@@ -34,19 +36,6 @@ def check_supported(module: nn.RNNBase) -> None:
             "causal dynamical system s_t = F(s_{t-1}, x_t) and has no Lyapunov spectrum. Measure "
             "each direction as a module of its own (bidirectional=False)."
         )
-
-
-def check_state(state: str) -> None:
-    """Refuse words that name no state.
-
-    Args:
-        state: ``"full"`` or ``"hidden"``.
-
-    Raises:
-        ValueError: If it is another word.
-    """
-    if not isinstance(state, str) or state not in STATES:
-        raise ValueError(f"Expected `state` to be one of {STATES}, but got {state!r}.")
 
 
 def from_torch_module(
@@ -69,27 +58,17 @@ def from_torch_module(
         ValueError: If the module is bidirectional or an argument is out of range.
     """
     check_supported(module)
-    check_state(state)
-    weight = next(module.parameters())
-    dtype = compute_dtype(weight.dtype, dtype)
-    layers = tuple(read_layer(module, f"_l{k}", state, dtype) for k in range(module.num_layers))
-    return StackedRecurrence(layers, dtype, weight.device)
+    check_choice("state", state, STATES)
+    dtype = compute_dtype(next(module.parameters()).dtype, dtype)
+    suffixes = [f"_l{k}" for k in range(module.num_layers)]
+    return StackedRecurrence(tuple(_read_layer(module, end, state, dtype) for end in suffixes))
 
 
-def read_layer(module: nn.Module, suffix: str, state: StateChoice, dtype: torch.dtype) -> Layer:
-    """Read one layer of a torch recurrent module, or a torch cell.
-
-    Args:
-        module: The module.
-        suffix: End of the names of the layer's weights: ``"_l0"``, ``"_l1"``, ..., or nothing.
-        state: ``"full"`` or ``"hidden"``.
-        dtype: Type of the arithmetic.
-
-    Returns:
-        The layer.
-    """
+def _read_layer(module: nn.Module, suffix: str, state: StateChoice, dtype: torch.dtype) -> Layer:
+    """Read the layer whose weights' names end in ``"_l0"``, ``"_l1"``, ..., a cell's in nothing."""
 
     def read(name: str) -> Tensor:
+        # `to` copies only where the type differs: else the memory is the module's own.
         return getattr(module, f"{name}{suffix}").detach().to(dtype)
 
     weight_ih, weight_hh = read("weight_ih"), read("weight_hh")
@@ -105,44 +84,26 @@ def read_layer(module: nn.Module, suffix: str, state: StateChoice, dtype: torch.
     return RNNLayer(*gates, bias_ih + bias_hh, str(module.nonlinearity))
 
 
-TORCH_CELLS = (nn.RNNCell, nn.GRUCell, nn.LSTMCell)
-
-
 @dataclass(frozen=True, eq=False)
 class CellRecurrence(StackedRecurrence):
     """A single layer whose state has the cell's form: ``[B, H]``, or a pair of such."""
 
     def initial_state(self, given: Any, batch_size: int) -> State:
-        """Read the cell's ``h`` or ``(h, c)``, each ``[B, H]``; None means zeros.
-
-        Args:
-            given: What the cell takes as its second argument, or None.
-            batch_size: B.
-
-        Returns:
-            Tensors ``[B, H]``.
-
-        Raises:
-            TypeError: If it is no tensor and no tuple of such.
-            ValueError: If a tensor is missing or has the wrong shape.
-        """
-        if given is None:
-            return super().initial_state(None, batch_size)
-        tensors = as_state_tensors(given)
-        shapes = [(batch_size, size) for size in self.layers[0].state_sizes]
-        got = [tuple(tensor.shape) for tensor in tensors]
-        if got != shapes:
-            raise ValueError(
-                f"Expected `initial_state` in the shapes {shapes} (sequences, size), but got "
-                f"{got}. Pass what the torch cell takes as its second argument."
-            )
-        return super().initial_state(tuple(t.unsqueeze(0) for t in tensors), batch_size)
+        """Read the cell's ``h`` or ``(h, c)``, each ``[B, H]``; None means zeros."""
+        if given is not None:
+            tensors = as_state_tensors(given)
+            shapes = [(batch_size, size) for size in self.layers[0].state_sizes]
+            if shapes_of(tensors) != shapes:
+                raise ValueError(
+                    f"Expected `initial_state` in the shapes {shapes} (sequences, size), but got "
+                    f"{shapes_of(tensors)}. Pass what the torch cell takes as its second argument."
+                )
+            given = tuple(tensor.unsqueeze(0) for tensor in tensors)
+        return super().initial_state(given, batch_size)
 
     def export_state(self, state: State) -> Tensor | tuple[Tensor, ...]:
         """Return the cell's ``h`` or ``(h, c)``, each ``[B, H]``."""
-        exported = as_state_tensors(super().export_state(state))
-        tensors = tuple(tensor.squeeze(0) for tensor in exported)
-        return tensors[0] if len(tensors) == 1 else tensors
+        return state[0] if len(state) == 1 else state
 
 
 def from_torch_cell(
@@ -161,39 +122,6 @@ def from_torch_cell(
     Raises:
         ValueError: If an argument is out of range.
     """
-    check_state(state)
-    weight = next(cell.parameters())
-    dtype = compute_dtype(weight.dtype, dtype)
-    return CellRecurrence((read_layer(cell, "", state, dtype),), dtype, weight.device)
-
-
-def has_own_forward(cell: nn.Module) -> bool:
-    """Tell whether a torch cell computes what torch's does: a subclass may do something else.
-
-    Args:
-        cell: A torch cell or an object of a class derived from one.
-
-    Returns:
-        True if its ``forward`` is another than torch's.
-
-    Example:
-        >>> has_own_forward(nn.GRUCell(2, 3))
-        False
-    """
-    forwards = {kind.forward for kind in TORCH_CELLS}
-    return "forward" in vars(cell) or type(cell).forward not in forwards
-
-
-def zero_state(cell: nn.Module, batch_size: int) -> Tensor | tuple[Tensor, Tensor]:
-    """Return what a torch cell starts from if it is given no state.
-
-    Args:
-        cell: A torch cell.
-        batch_size: B.
-
-    Returns:
-        Zeros ``[B, H]``, or a pair of such for an LSTMCell.
-    """
-    weight = next(cell.parameters())
-    zeros = weight.new_zeros(batch_size, int(getattr(cell, "hidden_size")))  # noqa: B009
-    return (zeros, zeros.clone()) if isinstance(cell, nn.LSTMCell) else zeros
+    check_choice("state", state, STATES)
+    dtype = compute_dtype(next(cell.parameters()).dtype, dtype)
+    return CellRecurrence((_read_layer(cell, "", state, dtype),))

@@ -3,23 +3,22 @@
 from collections.abc import Callable
 from copy import copy, deepcopy
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_lyap._checks import check_state_tensors
-from lightning_lyap.dynamics.autodiff import AutodiffDynamics, StepFunction
+from lightning_lyap.dynamics.autodiff import AutodiffDynamics, StepFunction, errors_explained
 from lightning_lyap.dynamics.base import compute_dtype
-from lightning_lyap.dynamics.state_trees import StateForm, flatten_state
+from lightning_lyap.dynamics.registry import Recurrence
+from lightning_lyap.dynamics.state_trees import StateForm
 
 
 def from_user_module(
     module: nn.Module,
-    make_step: Callable[[nn.Module], StepFunction],
+    known: Recurrence,
     given: Any = None,
-    default: Callable[[nn.Module, int], Any] | None = None,
     differentiate: tuple[int, ...] | None = None,
     dtype: torch.dtype | None = None,
 ) -> AutodiffDynamics:
@@ -30,9 +29,8 @@ def from_user_module(
 
     Args:
         module: The module.
-        make_step: Takes the copy and returns ``step(x_t, state)``.
+        known: What is known about its type; its step is made of the copy.
         given: The state to start from, or None for the default one.
-        default: Returns the default state of the module for B sequences; None if there is none.
         differentiate: See `AutodiffDynamics`.
         dtype: Type of the arithmetic; None takes the module's own, float32 for half precision.
 
@@ -40,9 +38,10 @@ def from_user_module(
         The dynamics.
 
     Raises:
-        TypeError: If ``make_step`` returns no function, or the module can't be copied.
+        TypeError: If no function is made of the copy, or the module can't be copied.
         ValueError: If there is no state to start from.
     """
+    default = known.initial_state
     if given is None and default is None:
         raise ValueError(
             "Expected `initial_state` (a tensor [B, N], or a tuple or dict of such) with a "
@@ -52,99 +51,69 @@ def from_user_module(
             "with recurrent modules inside goes to `spectra_of`."
         )
     bound = None if default is None else partial(_ask, "initial_state", default, module)
+    # The default for one sequence tells form and sizes.
     start = bound(1) if given is None and bound is not None else given
     check_state_tensors(start)
-    tensors = flatten_state(start)
-    own = next(_floating_tensors(module), tensors[0] if tensors else torch.empty(0))
+    form = StateForm.of(start)
+    tensors = form.tensors(start) or ()
+    own = next(iter(_floating_tensors(module)), tensors[0] if tensors else torch.empty(0))
     chosen = compute_dtype(own.dtype, dtype)
-    twin = evaluation_copy(module, chosen)
-    step = _ask("step", make_step, twin)
+    twin = _evaluation_copy(module, chosen)
+    step = twin if known.step is None else _ask("step", known.step, twin)
     if not callable(step):
         raise TypeError(
             f"Expected `step` of {type(module).__name__} to return a function step(x_t, state), "
             f"but got {type(step).__name__}."
         )
-    start = StateForm.of(start).build(tuple(tensor.to(own.device) for tensor in tensors))
+    start = form.build(tuple(tensor.to(own.device) for tensor in tensors))
     return AutodiffDynamics(_with_own_buffers(step, twin), start, differentiate, chosen, bound)
 
 
 def _ask(name: str, function: Callable[..., Any], module: nn.Module, *arguments: Any) -> Any:
-    """Call a function that was registered for a module's type.
+    """Call a function that was registered for a module's type under some name."""
 
-    Args:
-        name: Under which name it was registered.
-        function: The function.
-        module: The module.
-        *arguments: What it takes beside the module.
-
-    Returns:
-        What it returns.
-
-    Raises:
-        TypeError: If it takes other arguments.
-        ValueError: If it fails.
-    """
-    try:
-        return function(module, *arguments)
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except Exception as error:
+    def failed(error: Exception) -> Exception:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(
+        return kind(
             f"Expected `{name}` of {type(module).__name__} to be a function of the module"
             f"{' and the number of sequences' if arguments else ''}, but calling it gave "
             f"{type(error).__name__}: {error}. Correct it where the type is registered."
-        ) from error
+        )
+
+    with errors_explained(failed):
+        return function(module, *arguments)
 
 
-def evaluation_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Copy a module for evaluation in some type.
-
-    Parameters of that type already are shared. Hooks are those of the module itself: some compute
-    its weights (weight norm, pruning).
-
-    Args:
-        module: The module.
-        dtype: float32 or float64.
-
-    Returns:
-        The copy, in evaluation mode.
-
-    Raises:
-        TypeError: If it can't be copied.
-    """
+def _evaluation_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Copy a module for evaluation in some type; parameters of that type already are shared."""
     converts = any(tensor.dtype != dtype for tensor in _floating_tensors(module))
     memo: dict[int, Any] = {}
     for part in module.modules():
         for name, value in vars(part).items():
             if "hooks" in name:
+                # Some compute the weights (weight norm, pruning); their owners are not copied.
                 memo[id(value)] = copy(value)
             elif isinstance(value, Tensor):
                 # Tensors with a history, as weight norm leaves them, can't be copied as they are.
                 memo[id(value)] = value.detach().clone()
     if not converts:
         memo |= {id(parameter): parameter for parameter in module.parameters()}
-    try:
-        twin = deepcopy(module, memo)
-    except Exception as error:
-        raise TypeError(
+
+    def failed(error: Exception) -> TypeError:
+        return TypeError(
             f"Expected a module that `copy.deepcopy` can copy, but got a {type(module).__name__}: "
             f"{error}. Pass a function instead: `lambda x, state: module(x, state)`."
-        ) from error
+        )
+
+    with errors_explained(failed):
+        twin = deepcopy(module, memo)
     return (twin.to(dtype) if converts else twin).eval()
 
 
 def _with_own_buffers(step: StepFunction, module: nn.Module) -> StepFunction:
-    """Give a step the same buffers at every call, copies that it may change.
+    """Give a step copies of the same buffers at every call, so that it depends on nothing else.
 
     A counter or a running mean that a module keeps is no part of its state.
-
-    Args:
-        step: The step of a module.
-        module: The module.
-
-    Returns:
-        The step, a function of its arguments alone.
     """
     parts = [part for part in module.modules() if part._buffers]
     if not parts:
@@ -163,8 +132,7 @@ def _with_own_buffers(step: StepFunction, module: nn.Module) -> StepFunction:
     return advance
 
 
-def _floating_tensors(module: nn.Module) -> "chain[Tensor]":
-    """Iterate over the floating-point parameters of a module, or its buffers if it has none."""
-    parameters = [p for p in module.parameters() if p.is_floating_point()]
-    buffers = (b for b in module.buffers() if b.is_floating_point())
-    return chain(parameters) if parameters else chain(buffers)
+def _floating_tensors(module: nn.Module) -> list[Tensor]:
+    """Return the floating-point parameters of a module, or its buffers if it has none."""
+    parameters: list[Tensor] = [p for p in module.parameters() if p.is_floating_point()]
+    return parameters or [b for b in module.buffers() if b.is_floating_point()]

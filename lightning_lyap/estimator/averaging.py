@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.certificate.result import IDENTITIES, Certificate, Check, worst
-from lightning_lyap.dynamics.base import num_blocks
 from lightning_lyap.estimator.batching import Group
 from lightning_lyap.estimator.result import SpectrumEstimate, SpectrumSums, TimeChunks
 from lightning_lyap.estimator.trajectories import Trajectories
 
 
-def valid_sequences(part: Trajectories) -> Tensor:
-    """Tell which sequences stayed finite, ``[B]``, bool; exponents may be minus infinity."""
+def _valid_sequences(part: Trajectories) -> Tensor:
+    """Return which sequences stayed finite, ``[B]``, bool; exponents may be minus infinity."""
     lost = part.sums.isnan() | part.sums.isposinf()
     valid = ~lost.any(-1)
     for tensor in part.state:
@@ -21,20 +20,13 @@ def valid_sequences(part: Trajectories) -> Tensor:
     return valid
 
 
-def sums_of(part: Trajectories) -> SpectrumSums:
-    """Sum over the sequences that stayed finite.
-
-    Args:
-        part: Trajectories, at their end or on the way.
-
-    Returns:
-        The sums, in the order of the basis vectors.
-    """
-    valid = valid_sequences(part)
+def _sums_of(part: Trajectories) -> SpectrumSums:
+    """Return the sums over the sequences that stayed finite, in the order of the basis vectors."""
+    valid = _valid_sequences(part)
     rounding = (part.rounding / part.steps.unsqueeze(-1))[valid]
     resolved = part.resolved[valid]
-    if part.tolerance is not None:
-        resolved = resolved & (rounding.mean(0) <= part.tolerance)
+    if part.schedule.tolerance is not None:
+        resolved = resolved & (rounding.mean(0) <= part.schedule.tolerance)
     return SpectrumSums(
         **vars(part.bins.contrasts(part.steps, valid)),
         rounding=rounding.sum(0),
@@ -42,21 +34,19 @@ def sums_of(part: Trajectories) -> SpectrumSums:
     )
 
 
-def total_sums(parts: Sequence[Trajectories]) -> SpectrumSums:
-    """Add the sums of several parts.
-
-    Args:
-        parts: At least one.
-
-    Returns:
-        The sums over all their sequences.
-    """
-    sums = [vars(sums_of(part)) for part in parts]
+def _total_sums(parts: Sequence[Trajectories]) -> SpectrumSums:
+    """Return the sums over all sequences of several parts."""
+    sums = [vars(_sums_of(part)) for part in parts]
     return SpectrumSums(**{name: sum(one[name] for one in sums) for name in sums[0]})
 
 
+def _parts_of(groups: Sequence[Group]) -> list[Trajectories]:
+    """Return the trajectories of several groups, one after the other."""
+    return [share for group in groups for share in group.shares]
+
+
 def is_precise(groups: Sequence[Group], target: float) -> bool:
-    """Tell whether the standard errors of all resolved exponents have reached a target.
+    """Return whether the standard errors of all resolved exponents have reached a target.
 
     Args:
         groups: Those that were run so far.
@@ -65,8 +55,8 @@ def is_precise(groups: Sequence[Group], target: float) -> bool:
     Returns:
         False also where there is no resolved exponent, or an error does not exist yet.
     """
-    parts = [share for group in groups for share in group.shares]
-    spectrum = total_sums(parts).sorted_mean(parts[0].system.tangent_size)[0]
+    parts = _parts_of(groups)
+    spectrum = _total_sums(parts).sorted_mean(parts[0].system.tangent_size)[0]
     errors = spectrum.standard_errors[spectrum.resolved]
     return errors.numel() > 0 and bool((errors <= target).all())
 
@@ -76,7 +66,6 @@ def assemble(
     num_exponents: int | None,
     first: Mapping[str, Check | None],
     target_reached: bool | None,
-    chunks: TimeChunks | None = None,
 ) -> SpectrumEstimate:
     """Take the means over all sequences, sort them once, and certify them.
 
@@ -85,27 +74,26 @@ def assemble(
         num_exponents: K or None for all there are.
         first: Checks of the first steps by identity, None where there is none.
         target_reached: Whether the target of the standard errors was reached; None without one.
-        chunks: How the chunks of time came out; None without.
 
     Returns:
         The estimate.
     """
-    parts = [share for group in groups for share in group.shares]
+    parts = _parts_of(groups)
     system = parts[0].system
-    sums = total_sums(parts)
+    sums = _total_sums(parts)
     spectrum, order = sums.sorted_mean(system.tangent_size, num_exponents)
     block_ends, stretches = _joint_blocks(parts)
     known = spectrum.rounding_errors[spectrum.resolved]
-    made = [first, *(part.inspector.found for part in parts)]
-    found = {name: worst([checks.get(name) for checks in made]) for name in IDENTITIES}
+    made = [*first.items(), *(named for part in parts for named in part.inspector.found)]
+    found = {name: worst(check for own, check in made if own == name) for name in IDENTITIES}
     return SpectrumEstimate(
         **vars(spectrum),
         per_sequence=torch.cat([p.sums / p.steps.unsqueeze(-1) for p in parts])[:, order],
-        valid=torch.cat([valid_sequences(part) for part in parts]),
+        valid=torch.cat([_valid_sequences(part) for part in parts]),
         steps=torch.cat([part.steps for part in parts]),
         order=order,
         sums=sums,
-        layer=order // parts[0].shape[2] if num_blocks(system) > 1 else None,
+        layer=order // parts[0].shape[2] if system.num_blocks > 1 else None,
         final_state=system.export_state(
             tuple(torch.cat(tensors) for tensors in zip(*[p.state for p in parts], strict=True))
         ),
@@ -119,18 +107,14 @@ def assemble(
         ),
         target_reached=target_reached,
         log_stretches=None if stretches is None else stretches[..., order],
-        chunks=chunks,
+        chunks=_joint_chunks([part.chunks for part in parts if part.chunks is not None]),
     )
 
 
 def _joint_blocks(parts: Sequence[Trajectories]) -> tuple[list[int], Tensor | None]:
-    """Bring the blocks of several parts to the ends they have in common.
+    """Return the block ends that several parts have in common, in steps counted.
 
-    Args:
-        parts: The trajectories.
-
-    Returns:
-        Steps counted after each block, and the log-stretches, ``[M, B, C]``, if they were kept.
+    With the log-stretches of these blocks, ``[M, B, C]``, if they were kept.
     """
     last = max(part.block_ends[-1] for part in parts)
     # A part that ended earlier has nothing to add, and no say in what follows.
@@ -146,3 +130,16 @@ def _joint_blocks(parts: Sequence[Trajectories]) -> tuple[list[int], Tensor | No
         zeros = part.sums.new_zeros(len(common), *part.sums.shape)
         joined.append(zeros.index_add(0, index.to(zeros.device), torch.stack(part.stretches)))
     return common, torch.cat(joined, dim=1)
+
+
+def _joint_chunks(parts: Sequence[TimeChunks]) -> TimeChunks | None:
+    """Return how the chunks of several parts came out together; None without chunks."""
+    if not parts:
+        return None
+    return TimeChunks(
+        count=max(part.count for part in parts),
+        steps=max(part.steps for part in parts),
+        rounds=max(part.rounds for part in parts),
+        angle=max(part.angle for part in parts),
+        num_finished_plainly=sum(part.num_finished_plainly for part in parts),
+    )

@@ -1,6 +1,6 @@
 """Sequences that are run together: in groups one after the other, each in shares side by side."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
@@ -8,20 +8,32 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lightning_lyap._device import free_bytes, num_shares, run_side_by_side, single_threaded
+from lightning_lyap._device import (
+    OnStep,
+    free_bytes,
+    run_side_by_side,
+    single_threaded,
+    usable_threads,
+)
 from lightning_lyap.certificate.along_the_run import Inspector
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import runs_in_threads
+from lightning_lyap.dynamics.base import DynamicalSystem
 from lightning_lyap.estimator.trajectories import Trajectories
 
 # Sequences of the first group; every further group is as large as all before it.
 FIRST_GROUP = 16
 # Entries of a basis from which a thread of its own is worth the time threads wait for Python's
 # lock, and size of the tangent space below which threads within products save nothing.
-LARGE, SMALL = 128 * 128, 256
+THREADED_ENTRIES, THREADED_SIZE = 128 * 128, 256
+# Peak of a run in numbers per sequence and tangent direction: this many times K, and this many
+# times N, was never exceeded (docs/PERFORMANCE.md); on CUDA panels are in float64.
+PER_VECTOR, PER_DIRECTION, ON_CUDA = 12, 2, 2
+# Part of the memory that is free which a run may take.
+MEMORY_FRACTION = 0.5
 
 
-def groups(batch_size: int, target_stderr: float | None, most: int | None = None) -> list[slice]:
+def split_into_groups(
+    batch_size: int, target_stderr: float | None, most: int | None = None
+) -> list[slice]:
     """Split the sequences into groups that are run one after the other.
 
     Args:
@@ -33,7 +45,7 @@ def groups(batch_size: int, target_stderr: float | None, most: int | None = None
         The groups' rows: with a target 16 sequences, then 16, 32, 64 and so on.
 
     Example:
-        >>> [(rows.start, rows.stop) for rows in groups(40, 0.01)]
+        >>> [(rows.start, rows.stop) for rows in split_into_groups(40, 0.01)]
         [(0, 16), (16, 32), (32, 40)]
     """
     ends = [0, batch_size]
@@ -41,33 +53,36 @@ def groups(batch_size: int, target_stderr: float | None, most: int | None = None
         ends = [0]
         while ends[-1] < batch_size:
             ends.append(min(max(FIRST_GROUP, 2 * ends[-1]), batch_size))
-    whole = [slice(start, stop) for start, stop in pairwise(ends)]
+    groups = [slice(start, stop) for start, stop in pairwise(ends)]
     if most is None:
-        return whole
-    return [part for rows in whole for part in shares(rows, -(-(rows.stop - rows.start) // most))]
+        return groups
+    counts = [-(-(rows.stop - rows.start) // most) for rows in groups]
+    return [part for rows, n in zip(groups, counts, strict=True) for part in split_evenly(rows, n)]
 
 
-def shares(rows: slice, count: int) -> list[slice]:
-    """Split rows into shares of nearly the same size.
+def split_evenly(rows: slice, count: int) -> list[slice]:
+    """Split rows into parts of nearly the same size.
 
     Args:
         rows: The rows.
-        count: How many shares, at most as many as there are rows.
+        count: How many parts, at most as many as there are rows.
 
     Returns:
-        The shares, in order.
+        The parts, in order.
 
     Example:
-        >>> [(part.start, part.stop) for part in shares(slice(10, 20), 3)]
+        >>> [(part.start, part.stop) for part in split_evenly(slice(10, 20), 3)]
         [(10, 13), (13, 16), (16, 20)]
     """
     size = rows.stop - rows.start
-    cuts = [rows.start + size * k // count for k in range(count + 1)]
-    return [slice(start, stop) for start, stop in pairwise(cuts)]
+    return [
+        slice(start, stop)
+        for start, stop in pairwise(rows.start + size * k // count for k in range(count + 1))
+    ]
 
 
-def sensible_shares(system: Dynamics, basis: Tensor) -> int:
-    """Tell into how many shares to split a group.
+def num_shares(system: DynamicalSystem, basis: Tensor) -> int:
+    """Return the number of shares that a group is best split into.
 
     Args:
         system: The dynamics.
@@ -76,25 +91,17 @@ def sensible_shares(system: Dynamics, basis: Tensor) -> int:
     Returns:
         At least 1: several of large bases on the CPU, one for each thread that torch may use.
     """
-    if not runs_in_threads(system) or not is_large(basis.shape):
-        return 1
-    return num_shares(basis.shape[0]) if basis.device.type == "cpu" else 1
+    alone = basis.device.type != "cpu" or not system.runs_in_threads or not _is_large(basis.shape)
+    return 1 if alone else min(usable_threads(), basis.shape[0])
 
 
-def is_large(shape: torch.Size) -> bool:
-    """Tell whether threads are worth it for a basis.
-
-    Args:
-        shape: Its shape, ``[B, N, k]``.
-
-    Returns:
-        Whether they are.
-    """
-    return shape[1] * shape[2] >= LARGE
+def _is_large(shape: torch.Size) -> bool:
+    """Return whether threads are worth it for a basis ``[B, N, k]``."""
+    return shape[1] * shape[2] >= THREADED_ENTRIES
 
 
-def on_one_thread(system: Dynamics) -> AbstractContextManager[None]:
-    """Keep work on one thread, where that is ours to say: torch's modules on the CPU.
+def on_one_thread(system: DynamicalSystem) -> AbstractContextManager[None]:
+    """Keep work on one thread, where that is for this package to say: torch's modules on the CPU.
 
     What is done once, or is small, gains little from torch's own threads; beside busy neighbors,
     where they wait for each other, it took a hundred times as long.
@@ -105,8 +112,8 @@ def on_one_thread(system: Dynamics) -> AbstractContextManager[None]:
     Returns:
         A context; for other systems it changes nothing.
     """
-    ours = system.device.type == "cpu" and runs_in_threads(system)
-    return single_threaded() if ours else nullcontext()
+    known = system.device.type == "cpu" and system.runs_in_threads
+    return single_threaded() if known else nullcontext()
 
 
 class Group:
@@ -114,56 +121,44 @@ class Group:
 
     Args:
         shares: Their trajectories.
-        drives: What drives each share, ``[T, b, ...]``.
 
     Attributes:
         shares: The trajectories.
+        longest: The share with the longest sequence, the first of several.
     """
 
-    def __init__(self, shares: Sequence[Trajectories], drives: Sequence[Tensor]) -> None:
+    def __init__(self, shares: Sequence[Trajectories]) -> None:
         self.shares = list(shares)
+        self.longest = max(self.shares, key=lambda share: share.num_steps)
         for share in self.shares[1:]:
             # Determinants cost as much as factorizations: one sequence of the group is enough.
             share.inspector = Inspector(share.system, volumes=False, products=False)
-        self._drives = list(drives)
 
-    @property
-    def longest(self) -> Trajectories:
-        """The share with the longest sequence, the first of several."""
-        return max(self.shares, key=lambda share: share.num_steps)
-
-    def go(self, until: int, report: Callable[[int], None] | None) -> None:
+    def go(self, until: int, on_step: OnStep | None) -> None:
         """Go on; see `Trajectories.go`.
 
         Args:
             until: The step to stop at, warm-up included.
-            report: Called with the number of steps done after every step of the longest share.
+            on_step: Called with the number of steps done after every step of the longest share.
         """
         longest = self.longest
-        if len(self.shares) == 1:
-            alone = longest.shape[1] < SMALL and not is_large(longest.shape)
-            with on_one_thread(longest.system) if alone else nullcontext():
-                longest.go(self._drives[0], until, report)
+        if len(self.shares) > 1:
+            ordered = [longest, *(share for share in self.shares if share is not longest)]
+            run_side_by_side(
+                [partial(share.go, min(until, share.num_steps)) for share in ordered], on_step
+            )
             return
-        pairs = list(zip(self.shares, self._drives, strict=True))
-        pairs.sort(key=lambda pair: pair[0] is not longest)
-        calls = [partial(share.go, drive, min(until, share.num_steps)) for share, drive in pairs]
-        run_side_by_side(calls, report)
+        small = longest.shape[1] < THREADED_SIZE and not _is_large(longest.shape)
+        with on_one_thread(longest.system) if small else nullcontext():
+            longest.go(until, on_step)
 
-    def settle(self) -> None:
-        """Check what was put off; see `Inspector.settle`."""
+    def check_deferred(self) -> None:
+        """Make the checks that were put off; see `Inspector.check_deferred`."""
         for share in self.shares:
-            share.inspector.settle()
+            share.inspector.check_deferred()
 
 
-# Peak of a run in numbers per sequence and tangent direction: this many times K, and this many
-# times N, was never exceeded (docs/PERFORMANCE.md); on CUDA panels are in float64.
-PER_VECTOR, PER_DIRECTION, ON_CUDA = 12, 2, 2
-# Part of the memory that is free which a run may take.
-SHARE = 0.5
-
-
-def sequences_that_fit(system: Dynamics, num_vectors: int) -> int | None:
+def sequences_that_fit(system: DynamicalSystem, num_vectors: int) -> int | None:
     """Estimate how many sequences fit into half of the free memory.
 
     Args:
@@ -176,10 +171,10 @@ def sequences_that_fit(system: Dynamics, num_vectors: int) -> int | None:
     free = free_bytes(system.device)
     if free is None:
         return None
-    return max(1, int(SHARE * free / bytes_per_sequence(system, num_vectors)))
+    return max(1, int(MEMORY_FRACTION * free / bytes_per_sequence(system, num_vectors)))
 
 
-def bytes_per_sequence(system: Dynamics, num_vectors: int) -> int:
+def bytes_per_sequence(system: DynamicalSystem, num_vectors: int) -> int:
     """Estimate the peak of a run.
 
     Args:

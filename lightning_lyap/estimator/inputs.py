@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap._checks import check_readable
-from lightning_lyap.dynamics.base import Dynamics
+from lightning_lyap._checks import check_count, check_readable
+from lightning_lyap.dynamics.base import DynamicalSystem
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -33,7 +33,7 @@ def check_weights(dynamics: Any) -> None:
 
 
 def check_inputs(
-    system: Dynamics,
+    system: DynamicalSystem,
     dynamics: Any,
     inputs: Any,
     lengths: Any,
@@ -81,15 +81,7 @@ def check_inputs(
 
 
 def _check_shape(dynamics: Any, inputs: Tensor) -> None:
-    """Check the shape of the driving sequences.
-
-    Args:
-        dynamics: What the user gave as dynamics.
-        inputs: ``[B, T, I]``.
-
-    Raises:
-        ValueError: If it is wrong.
-    """
+    """Check the shape ``[B, T, I]`` of the driving sequences."""
     if inputs.ndim != 3 or inputs.shape[0] == 0:
         raise ValueError(
             "Expected `inputs` of shape [B, T, I] (sequences, steps, features; batch first) with "
@@ -105,20 +97,7 @@ def _check_shape(dynamics: Any, inputs: Tensor) -> None:
 
 
 def _check_lengths(inputs: Tensor, lengths: Any, warmup_steps: int) -> Tensor:
-    """Check the lengths of the sequences.
-
-    Args:
-        inputs: ``[B, T, I]``.
-        lengths: ``[B]`` or None.
-        warmup_steps: Steps that are not counted.
-
-    Returns:
-        ``[B]``, int64, on the CPU.
-
-    Raises:
-        TypeError: If the lengths are no whole numbers.
-        ValueError: If there is not one per sequence or one is out of range.
-    """
+    """Return the checked lengths of sequences ``[B, T, I]``: ``[B]``, int64, on the CPU."""
     batch_size, num_steps = inputs.shape[:2]
     try:
         given = [num_steps] * batch_size if lengths is None else lengths
@@ -184,3 +163,33 @@ def check_basis(
             "`final_basis` of an estimate, or the Q of `torch.linalg.qr`."
         )
     return basis
+
+
+def check_time_chunks(value: Any, target_stderr: float | None, every: Any) -> int:
+    """Check the number of chunks, and that it goes with the other settings.
+
+    Args:
+        value: The number asked for.
+        target_stderr: Standard error to reach, or None.
+        every: Steps between factorizations, or ``"auto"``.
+
+    Returns:
+        The number.
+
+    Raises:
+        TypeError: If it is no int.
+        ValueError: If it is too small, or does not go with another setting.
+    """
+    count = check_count("time_chunks", value, 1)
+    if count > 1 and target_stderr is not None:
+        raise ValueError(
+            f"Expected `time_chunks` of 1 with `target_stderr`, but got {count}: a run in chunks "
+            "has no errors on its way. Leave out one of them."
+        )
+    if count > 1 and every == "auto":
+        raise ValueError(
+            f"Expected `time_chunks` of 1 with `orthonormalize_every='auto'`, but got {count}: "
+            "each automatic interval follows from those before it. Give a number of steps, or "
+            "leave out `time_chunks`."
+        )
+    return count

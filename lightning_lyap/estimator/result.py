@@ -265,11 +265,7 @@ class SpectrumEstimate(LayeredSpectrum):
         return torch.where(whole, total / window, math.nan)
 
     def _kept_stretches(self) -> Tensor:
-        """Return the log-stretches, ``[M, B, K]``.
-
-        Raises:
-            ValueError: If they were not kept.
-        """
+        """Return the log-stretches, ``[M, B, K]``, if they were kept."""
         if self.log_stretches is None:
             raise ValueError(
                 "Expected an estimate with its log-stretches, but they were not kept. "

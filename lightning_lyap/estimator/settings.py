@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 
-from lightning_lyap._checks import check_count, check_settings
-from lightning_lyap.dynamics import LayerChoice, StateChoice, check_layers, check_state
+from lightning_lyap._checks import check_choice, check_count, check_settings
+from lightning_lyap.dynamics import LayerChoice, StateChoice
+from lightning_lyap.dynamics.layer_union import LAYERS
+from lightning_lyap.dynamics.torch_modules import STATES
 from lightning_lyap.estimator.schedule import Interval
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -48,7 +50,8 @@ class MeasurementSettings:
     def __post_init__(self) -> None:
         checked = check_settings(self.num_exponents, self.warmup_steps, self.orthonormalize_every)
         names = {dtype: name for name, dtype in DTYPES.items()} | {name: name for name in DTYPES}
-        if self.dtype is not None and self.dtype not in names:
+        known = isinstance(self.dtype, str | torch.dtype) and self.dtype in names
+        if self.dtype is not None and not known:
             raise ValueError(
                 f"Expected `dtype` to be one of {tuple(DTYPES)} or None, but got {self.dtype!r}."
             )
@@ -62,8 +65,8 @@ class MeasurementSettings:
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)  # NumPy's integers go into no file
-        check_state(self.state)
-        check_layers(self.layers)
+        check_choice("state", self.state, STATES)
+        check_choice("layers", self.layers, LAYERS)
 
     @property
     def window(self) -> int:

@@ -18,28 +18,28 @@ from lightning_lyap._device import full_precision
 from lightning_lyap.certificate.forward_pass import FORWARD_STEPS, difference_check, forward_check
 from lightning_lyap.certificate.result import Certificate
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
-from lightning_lyap.dynamics.base import num_blocks
+from lightning_lyap.dynamics.base import DynamicalSystem
 from lightning_lyap.dynamics.conversion import as_dynamics
 from lightning_lyap.estimator.averaging import assemble
 from lightning_lyap.estimator.batching import (
     Group,
-    groups,
+    num_shares,
     on_one_thread,
-    sensible_shares,
     sequences_that_fit,
-    shares,
+    split_evenly,
+    split_into_groups,
 )
-from lightning_lyap.estimator.inputs import check_basis, check_inputs, check_weights
-from lightning_lyap.estimator.result import SpectrumEstimate
-from lightning_lyap.estimator.schedule import AutoInterval, FixedInterval, Interval, Schedule
-from lightning_lyap.estimator.stopping import run_to_target
-from lightning_lyap.estimator.time_parallel.plan import plan_chunks
-from lightning_lyap.estimator.time_parallel.trajectories import (
-    ChunkedTrajectories,
+from lightning_lyap.estimator.inputs import (
+    check_basis,
+    check_inputs,
     check_time_chunks,
-    joint_chunks,
+    check_weights,
 )
-from lightning_lyap.estimator.trajectories import Progress, Trajectories
+from lightning_lyap.estimator.result import SpectrumEstimate
+from lightning_lyap.estimator.schedule import Interval
+from lightning_lyap.estimator.stopping import Progress, run_to_target
+from lightning_lyap.estimator.time_parallel.trajectories import in_chunks
+from lightning_lyap.estimator.trajectories import Start, Trajectories
 from lightning_lyap.qr.orthonormalize import random_orthonormal_basis
 
 
@@ -173,78 +173,47 @@ def lyapunov_spectrum(
     system = uncouple(as_dynamics(dynamics, initial_state, state, dtype), layers)
     ends = check_inputs(system, dynamics, inputs, lengths, warmup_steps, dtype)
     with full_precision(system.device.type):
-        current = system.initial_state(initial_state, inputs.shape[0])
-        basis = _starting_basis(system, inputs.shape[0], num_exponents, initial_basis, seed)
-        drive = system.drive(inputs.detach().to(system.device))
+        batch_size = inputs.shape[0]
+        first_state = system.initial_state(initial_state, batch_size)
+        basis = _starting_basis(system, batch_size, num_exponents, initial_basis, seed)
+        start = Start(system.drive(inputs.detach().to(system.device)), first_state, basis, ends)
+        how = (warmup_steps, orthonormalize_every, keep_log_stretches)
+        make: Callable[..., Trajectories] = Trajectories
+        most = sequences_that_fit(system, basis.shape[2])
+        if time_chunks > 1:
+            most, make = in_chunks(system, start, warmup_steps, orthonormalize_every, time_chunks)
+        groups = []
+        for rows in split_into_groups(batch_size, target_stderr, most):
+            shares = split_evenly(rows, num_shares(system, basis[rows]))
+            groups.append(Group([make(system, start.of(share), *how) for share in shares]))
+        done, reached = run_to_target(groups, target_stderr, progress)
 
-        most, plan = sequences_that_fit(system, basis.shape[2]), None
-        if time_chunks > 1 and orthonormalize_every != "auto":
-            start, counted = (current, basis, drive), int(ends.max()) - warmup_steps
-            most, plan = plan_chunks(system, start, counted, orthonormalize_every, time_chunks)
-
-        def begin(part: slice) -> Trajectories:
-            start = tuple(tensor[part] for tensor in current), basis[part], ends[part]
-            if plan is not None:
-                return ChunkedTrajectories(system, *start, warmup_steps, keep_log_stretches, plan)
-            schedule = _schedule(orthonormalize_every, system, basis)
-            return Trajectories(system, *start, warmup_steps, schedule, keep_log_stretches)
-
-        def group(rows: slice) -> Group:
-            parts = shares(rows, sensible_shares(system, basis[rows]))
-            return Group([begin(part) for part in parts], [drive[:, part] for part in parts])
-
-        all_groups = [group(rows) for rows in groups(inputs.shape[0], target_stderr, most)]
-        done, reached = run_to_target(all_groups, target_stderr, progress)
         with on_one_thread(system):
-            for each in done:
-                each.settle()
+            for group in done:
+                group.check_deferred()
             first = inputs[:, : min(FORWARD_STEPS, int(ends.min()))]
             checks = {
                 "states": forward_check(dynamics, system, first, initial_state),
                 "tangent_map": difference_check(system, first, initial_state),
             }
-            estimate = assemble(done, num_exponents, checks, reached, joint_chunks(done))
+            estimate = assemble(done, num_exponents, checks, reached)
     _warn_if_invalid(estimate.valid)
     _warn_if_faulty(estimate.certificate)
     return estimate
 
 
-def _schedule(every: Interval, system: Dynamics, basis: Tensor) -> Schedule:
-    """Turn the interval asked for into a schedule.
-
-    Args:
-        every: Steps between factorizations, or ``"auto"``.
-        system: The dynamics.
-        basis: The basis to start from, ``[B, N, k]``.
-
-    Returns:
-        The schedule.
-    """
-    if every == "auto":
-        columns = basis.shape[2] * num_blocks(system)
-        return AutoInterval(columns, system.tangent_size, system.dtype)
-    return FixedInterval(every)
-
-
 def _starting_basis(
-    system: Dynamics, batch_size: int, num_exponents: int | None, given: Tensor | None, seed: int
+    system: DynamicalSystem,
+    batch_size: int,
+    num_exponents: int | None,
+    given: Tensor | None,
+    seed: int,
 ) -> Tensor:
-    """Take the given basis, the identity, or a random one, for each block of the tangent space.
+    """Return the given basis, the identity, or a random one, for each block of the tangent space.
 
-    Args:
-        system: The dynamics.
-        batch_size: B.
-        num_exponents: K or None.
-        given: ``[B, N, k]`` or None.
-        seed: Of the random basis.
-
-    Returns:
-        ``[B, N, k]``; k is K or the size of a block, if that is smaller.
-
-    Raises:
-        ValueError: If K exceeds N or the given basis has the wrong shape.
+    ``[B, N, k]``; k is K or the size of a block, if that is smaller.
     """
-    blocks, dtype, device = num_blocks(system), system.dtype, system.device
+    blocks, dtype, device = system.num_blocks, system.dtype, system.device
     size = system.tangent_size // blocks
     if num_exponents is not None and num_exponents > system.tangent_size:
         raise ValueError(
@@ -262,11 +231,7 @@ def _starting_basis(
 
 
 def _warn_if_faulty(certificate: Certificate) -> None:
-    """Warn once if the estimate fails a check.
-
-    Args:
-        certificate: What the checks found.
-    """
+    """Warn once if the estimate fails a check."""
     if not certificate.passed:
         warnings.warn(
             f"The Lyapunov spectrum fails its certificate: {'; '.join(certificate.failures)}. "
@@ -280,11 +245,7 @@ def _warn_if_faulty(certificate: Certificate) -> None:
 
 
 def _warn_if_invalid(valid: Tensor) -> None:
-    """Warn once about sequences that did not stay finite.
-
-    Args:
-        valid: ``[B]``, bool.
-    """
+    """Warn once about sequences, ``[B]``, that did not stay finite."""
     lost = int((~valid).sum())
     if lost:
         warnings.warn(

@@ -1,25 +1,50 @@
 """Trajectories with their bases of tangent vectors, carried from factorization to factorization."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_lyap._device import upload
+from lightning_lyap._device import OnStep, upload
 from lightning_lyap.certificate.along_the_run import Inspector
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State, advance, num_blocks, takes_reflectors
-from lightning_lyap.estimator.schedule import Schedule
+from lightning_lyap.dynamics.base import DynamicalSystem, State
+from lightning_lyap.estimator.result import TimeChunks
+from lightning_lyap.estimator.schedule import Interval, schedule_for
 from lightning_lyap.qr.error_bounds import Factorization
 from lightning_lyap.qr.householder import reflector_qr
-from lightning_lyap.qr.orthonormalize import Cascade, factorize_blocks, orthonormalize, pays_on
-from lightning_lyap.qr.reflectors import Basis, dense, pays_for
+from lightning_lyap.qr.orthonormalize import (
+    Cascade,
+    cascade_is_faster_on,
+    factorize_blocks,
+    orthonormalize,
+)
+from lightning_lyap.qr.reflectors import Basis, better_as_reflectors, dense
 from lightning_lyap.statistics.batch_means import StretchBins
 
-Progress = Callable[[int, int], None]
-# Factorizations of a `Cascade` between two questions whether they hold, which wait for the device.
-SPAN = 128
+# Blocks between two questions whether the factorizations of a `Cascade` hold: each waits for the
+# device, and an answer no costs all blocks since the last one.
+BLOCKS_PER_QUESTION = 128
+
+
+class Start(NamedTuple):
+    """What sequences start from, and what drives them.
+
+    Attributes:
+        drive: ``[T, B, ...]``.
+        state: Tensors ``[B, ...]``.
+        basis: ``[B, N, k]``.
+        ends: Length of each sequence, ``[B]``, on the CPU.
+    """
+
+    drive: Tensor
+    state: State
+    basis: Tensor
+    ends: Tensor
+
+    def of(self, rows: slice) -> "Start":
+        """Return the same of some of the sequences."""
+        state = tuple(tensor[rows] for tensor in self.state)
+        return Start(self.drive[:, rows], state, self.basis[rows], self.ends[rows])
 
 
 class Trajectories:
@@ -27,14 +52,15 @@ class Trajectories:
 
     Args:
         system: The dynamics.
-        state: Tensors ``[B, ...]``.
-        basis: ``[B, N, k]``; C columns of stretches follow, C = k times the number of blocks.
-        ends: Length of each sequence, ``[B]``, on the CPU.
+        start: Where they start; C columns of stretches follow, C = k times the number of blocks.
         warmup_steps: Steps that are not counted.
-        schedule: When to factorize.
+        every: Steps between factorizations, or ``"auto"``.
         keep: Whether to keep the log-stretches of every block.
 
     Attributes:
+        shape: Shape of the basis, ``[B, N, k]``.
+        num_steps: Steps of the longest sequence, warm-up included.
+        schedule: When to factorize.
         state: State after the last step.
         sums: Log-stretches added up, ``[B, C]``, float64, nats.
         rounding: Bounds of their errors added up, ``[B, C]``, float64, nats.
@@ -44,28 +70,24 @@ class Trajectories:
         block_ends: Steps counted after each block.
         redone: Factorizations that were taken back.
         inspector: What checks some of the blocks.
+        chunks: How the chunks of time came out; None without.
     """
 
+    chunks: TimeChunks | None = None
+
     def __init__(
-        self,
-        system: Dynamics,
-        state: State,
-        basis: Tensor,
-        ends: Tensor,
-        warmup_steps: int,
-        schedule: Schedule,
-        keep: bool,
+        self, system: DynamicalSystem, start: Start, warmup_steps: int, every: Interval, keep: bool
     ) -> None:
+        self._drive, self.state, basis, self._ends = start
+        self._basis: Basis = basis
         self.system = system
-        self._ends = ends
-        self._shortest = int(ends.min())
+        self.shape = basis.shape
+        self.num_steps, self._shortest = int(self._ends.max()), int(self._ends.min())
         self._warmup_steps = warmup_steps
-        self._schedule = schedule
         self._keep = keep
         self._done = 0
-        self.state = state
-        self._basis: Basis = basis
-        shape = (basis.shape[0], basis.shape[2] * num_blocks(system))
+        shape = (basis.shape[0], basis.shape[2] * system.num_blocks)
+        self.schedule = schedule_for(every, shape[1], system.tangent_size, system.dtype)
         self.sums = torch.zeros(shape, dtype=torch.float64, device=basis.device)
         self.rounding = torch.zeros_like(self.sums)
         self.resolved = torch.ones(shape, dtype=torch.bool, device=basis.device)
@@ -74,8 +96,9 @@ class Trajectories:
         self.block_ends: list[int] = []
         self.redone = 0
         self.inspector = Inspector(system)
-        self._cascade = Cascade() if pays_on(basis.device) else None
-        self._compact = takes_reflectors(system) and pays_for(basis, num_blocks(system))
+        self._cascade = Cascade() if cascade_is_faster_on(basis.device) else None
+        compact = better_as_reflectors(basis, system.num_blocks)
+        self._compact = compact and system.takes_reflectors
         # Rows of the sequences that were running last, and their number.
         self._rows, self._num_rows = upload(torch.arange(0, device="cpu"), basis.device), 0
 
@@ -85,110 +108,73 @@ class Trajectories:
         return dense(self._basis)
 
     @property
-    def shape(self) -> torch.Size:
-        """Shape of the basis, ``[B, N, k]``."""
-        return self._basis.shape
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of the longest sequence, warm-up included."""
-        return int(self._ends.max())
+    def steps(self) -> Tensor:
+        """Steps counted of each sequence so far, ``[B]``, int64."""
+        steps = self._ends.clamp(max=self._done) - self._warmup_steps
+        return steps.clamp(min=0).to(self.sums.device)
 
     def stops(self, first: int) -> list[int]:
-        """Return where to look at a run on its way.
-
-        Args:
-            first: Steps counted before the first look.
-
-        Returns:
-            Steps, warm-up included, after that many counted ones, twice as many and so on, all
-            before the end.
-        """
+        """Return steps after ``first`` counted ones, twice as many and so on, before the end."""
         stops, counted = [], first
         while self._warmup_steps + counted < self.num_steps:
             stops.append(self._warmup_steps + counted)
             counted *= 2
         return stops
 
-    def go(self, drive: Tensor, until: int, report: Callable[[int], None] | None) -> None:
+    def go(self, until: int, on_step: OnStep | None) -> None:
         """Go on, block by block.
 
-        With a schedule that doesn't look at the factorizations nothing waits for the device but, on
-        CUDA, a question after every `SPAN` blocks, and at the end, whether these hold.
+        With a schedule that doesn't read the factorizations nothing waits for the device but, on
+        CUDA, the question after every `BLOCKS_PER_QUESTION` blocks, and at the end, whether they
+        hold.
 
         Args:
-            drive: ``[T, B, ...]``.
             until: The step to stop at, warm-up included.
-            report: Called with the number of steps done after every step.
+            on_step: Called with the number of steps done after every step.
         """
-        report = None if report is None else _forward_only(report, self._done)
+        on_step = None if on_step is None else _each_step_once(on_step, self._done)
         while self._done < until:
-            mark = None if self._cascade is None or self._schedule.looks else self._mark()
-            for _ in range(SPAN):
+            before = None if self._cascade is None or self.schedule.reads_results else self._copy()
+            for _ in range(BLOCKS_PER_QUESTION):
                 if self._done < until:
-                    self._go_block(drive, until, report)
-            if mark is not None and self._cascade is not None and not self._cascade.holds():
-                vars(self).update(mark)
+                    self._go_block(until, on_step)
+            if before is not None and self._cascade is not None and not self._cascade.holds():
+                vars(self).update(before)
 
-    def _go_block(self, drive: Tensor, until: int, report: Callable[[int], None] | None) -> None:
-        """Go on by a block, or not at all if it turns out to be too long.
+    def _copy(self) -> dict[str, Any]:
+        """Return all attributes as they are now; what changes in place is copied."""
+        changing = ("stretches", "block_ends", "bins", "inspector")
+        return vars(self) | {name: getattr(self, name).copy() for name in changing}
 
-        Args:
-            drive: ``[T, B, ...]``.
-            until: The step to stop at, warm-up included.
-            report: Called with the number of steps done after every step.
-        """
+    def _go_block(self, until: int, on_step: OnStep | None) -> None:
+        """Go on by a block, or not at all if it turns out to be too long."""
         boundary = self._warmup_steps if self._done < self._warmup_steps else until
-        stop = min(self._done + self._schedule.propose(), boundary)
+        stop = min(self._done + self.schedule.propose(), boundary)
         start = self.state, self._basis
         for t in range(self._done, stop):
-            self._advance(drive[t], self._running(t))
-            if report is not None:
-                report(t + 1)
-        moved = self._running(self._done)
-        result = self._factorize(moved)
+            self._advance(self._drive[t], self._running(t))
+            if on_step is not None:
+                on_step(t + 1)
+        result = self._factorize(self._running(self._done))
         counted = stop > self._warmup_steps
-        if result is None:
-            self.state, self._basis = start
-        elif self._schedule.accepts(stop - self._done, result, counted):
-            self._close_block(start, drive, stop, result)
-        else:
-            self.state, self._basis = start
-            self.redone += 1
+        if result is not None and self.schedule.accepts(stop - self._done, result, counted):
+            self._close_block(start, stop, result)
+            return
+        self.state, self._basis = start
+        self.redone += result is not None  # what did not hold was no fault of the interval
 
     def _factorize(self, moved: Tensor | None) -> Factorization | None:
-        """Factorize the bases at the end of a block.
+        """Factorize the bases of the sequences that moved (None: all) at the end of a block.
 
-        Args:
-            moved: Indices of the sequences that moved, or None for all.
-
-        Returns:
-            The factorization of those; None if the schedule looks at it and it does not hold.
+        None if the schedule reads the result and it does not hold.
         """
         basis = self.basis if moved is None else self.basis[moved]
         if self._compact and moved is None:
-            return factorize_blocks(num_blocks(self.system), basis, reflector_qr)
+            return factorize_blocks(self.system.num_blocks, basis, reflector_qr)
         if self._cascade is None:
-            return factorize_blocks(num_blocks(self.system), basis, orthonormalize)
-        result = factorize_blocks(num_blocks(self.system), basis, self._cascade)
-        return result if not self._schedule.looks or self._cascade.holds() else None
-
-    def _mark(self) -> dict[str, Any]:
-        """Remember everything as it is now."""
-        own = {name: list(getattr(self, name)) for name in ("stretches", "block_ends")}
-        copies = {name: getattr(self, name).copy() for name in ("bins", "inspector")}
-        return vars(self) | own | copies
-
-    @property
-    def steps(self) -> Tensor:
-        """Steps counted of each sequence so far, ``[B]``, int64."""
-        steps = self._ends.clamp(max=self._done) - self._warmup_steps
-        return steps.clamp(min=0).to(self.sums.device)
-
-    @property
-    def tolerance(self) -> float | None:
-        """What the schedule promises; see `Schedule.tolerance`."""
-        return self._schedule.tolerance
+            return factorize_blocks(self.system.num_blocks, basis, orthonormalize)
+        result = factorize_blocks(self.system.num_blocks, basis, self._cascade)
+        return result if not self.schedule.reads_results or self._cascade.holds() else None
 
     def _running(self, t: int) -> Tensor | None:
         """Return the indices of the sequences that have a step t, ``[b]``; None means all."""
@@ -205,48 +191,29 @@ class Trajectories:
         return self._rows
 
     def _advance(self, drive: Tensor, running: Tensor | None) -> None:
-        """Advance the running sequences by one step.
-
-        Args:
-            drive: ``[B, ...]``.
-            running: Indices of the running sequences, or None for all.
-        """
+        """Advance the running sequences (None: all) by one step; ``drive`` is ``[B, ...]``."""
         if running is None:
-            self.state, self._basis = advance(self.system, drive, self.state, self._basis)
+            self.state, self._basis = self.system.step_with_basis(drive, self.state, self._basis)
             return
         basis, part = self.basis, tuple(tensor[running] for tensor in self.state)
-        part, moved = advance(self.system, drive[running], part, basis[running])
+        part, moved = self.system.step_with_basis(drive[running], part, basis[running])
         self.state = _replaced(self.state, running, part)
         self._basis = basis.index_copy(0, running, moved)
 
     def _advance_state(self, drive: Tensor, running: Tensor | None) -> None:
-        """Advance the states of the running sequences alone by one step.
-
-        Args:
-            drive: ``[B, ...]``.
-            running: Indices of the running sequences, or None for all.
-        """
+        """Advance the states of the running sequences alone; see `_advance`."""
         if running is None:
             self.state = self.system.step(drive, self.state)[0]
             return
         part = tuple(tensor[running] for tensor in self.state)
         self.state = _replaced(self.state, running, self.system.step(drive[running], part)[0])
 
-    def _close_block(
-        self, start: tuple[State, Basis], drive: Tensor, stop: int, result: Factorization
-    ) -> None:
-        """Take the orthonormal bases of those that moved in a block, and count their stretches.
-
-        Args:
-            start: State and basis at the start of the block.
-            drive: ``[T, B, ...]``.
-            stop: Steps done with this block, warm-up included.
-            result: The factorization of the sequences that moved.
-        """
+    def _close_block(self, start: tuple[State, Basis], stop: int, result: Factorization) -> None:
+        """Take the factorization of those that moved since the start, and count their stretches."""
         moved = self._running(self._done)
         whole = moved is None and self._running(stop - 1) is None
         counted = stop > self._warmup_steps
-        steps, before = drive[self._done : stop], self.sums
+        steps, before = self._drive[self._done : stop], self.sums
         self._done = stop
         self._basis = (
             result.basis if moved is None else self.basis.index_copy(0, moved, dense(result.basis))
@@ -254,20 +221,16 @@ class Trajectories:
         if counted:
             self._count(result, moved)
         if whole:
+            # The stretches as they were counted: the sum rule then checks the counting, too.
             seen = result._replace(log_stretch=self.sums - before) if counted else result
-            self.inspector.look(start, steps, seen, last=self._ends_with(stop))
+            self.inspector.see(start, steps, seen, last=self._is_last(stop))
 
-    def _ends_with(self, stop: int) -> bool:
-        """Tell whether a run ends with a step, so that its last block is checked."""
+    def _is_last(self, stop: int) -> bool:
+        """Return whether a run ends with a step, so that its last block is checked."""
         return stop == self.num_steps
 
     def _count(self, result: Factorization, moved: Tensor | None) -> None:
-        """Add the stretches of a block.
-
-        Args:
-            result: The factorization of the sequences that moved.
-            moved: Their indices, or None for all.
-        """
+        """Add the stretches of a block, of the sequences that moved (None: all)."""
 
         def everywhere(part: Tensor, rest: float) -> Tensor:
             if moved is None:
@@ -279,11 +242,7 @@ class Trajectories:
         self._add(everywhere(result.log_stretch, 0))
 
     def _add(self, log_stretch: Tensor) -> None:
-        """Add the stretches of the block that ends with the last step.
-
-        Args:
-            log_stretch: ``[B, C]``, nats, float64; zero for sequences that had ended.
-        """
+        """Add ``[B, C]`` of the block that ends with the last step; zero for ended sequences."""
         self.sums = self.sums + log_stretch
         self.block_ends.append(self._done - self._warmup_steps)
         self.bins.add(log_stretch, self.block_ends[-1])
@@ -292,34 +251,17 @@ class Trajectories:
 
 
 def _replaced(state: State, rows: Tensor, part: State) -> State:
-    """Replace some rows of a state.
-
-    Args:
-        state: Tensors ``[B, ...]``.
-        rows: ``[b]``.
-        part: What to put there, ``[b, ...]`` each.
-
-    Returns:
-        Tensors ``[B, ...]``.
-    """
+    """Return a state, tensors ``[B, ...]``, with other rows ``[b]``, tensors ``[b, ...]``."""
     return tuple(old.index_copy(0, rows, new) for old, new in zip(state, part, strict=True))
 
 
-def _forward_only(report: Callable[[int], None], done: int) -> Callable[[int], None]:
-    """Report each step once, however often it is done.
-
-    Args:
-        report: Called with the number of steps done.
-        done: Steps reported before.
-
-    Returns:
-        A function like it.
-    """
+def _each_step_once(on_step: OnStep, done: int) -> OnStep:
+    """Return a function that reports each step after ``done`` once, however often it is taken."""
 
     def once(now: int) -> None:
         nonlocal done
         if now > done:
             done = now
-            report(now)
+            on_step(now)
 
     return once

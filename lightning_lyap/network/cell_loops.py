@@ -1,6 +1,5 @@
 """The sequences that a model runs through by calling a cell step by step in a loop of its own."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap.dynamics.state_trees import StateForm
-from lightning_lyap.network.sequences import (
-    DrivingSequences,
-    Row,
-    collect,
-    refuse_if_never_called,
-    state_row,
-)
+from lightning_lyap.network.sequences import Recording, StateRow
 
 
 @dataclass(eq=False)
@@ -22,31 +15,24 @@ class _Track:
     """One sequence that a loop runs through: its steps ``[I]`` and the state it started from."""
 
     steps: list[Tensor]
-    start: Row | None
+    start: StateRow | None
 
 
-class LoopRecording:
+class LoopRecording(Recording):
     """Records a cell that the model calls step by step in a loop of its own.
 
     A row of a call goes on with the sequence of the same row of the call before if the state it is
     given equals the one returned there. If it equals the state *given* there, the loop has not
     taken that step over (it masks rows that have ended), and the step is replaced: of the padding
-    at most one step remains. Every other row starts a new sequence.
-
-    Args:
-        module: The cell.
-        num_sequences: How many sequences to record.
-        num_steps: How many steps of each to record at most.
+    at most one step remains. Every other row starts a new sequence. See `Recording`.
     """
 
     def __init__(self, module: nn.Module, num_sequences: int, num_steps: int) -> None:
-        self._module = module
-        self._num_sequences = num_sequences
-        self._num_steps = num_steps
+        super().__init__(module, num_sequences, num_steps)
         self._tracks: list[_Track] = []
         self._open: list[_Track | None] = []
-        self._given: Any = None
-        self._returned: Any = None
+        self._given: list[Tensor] | None = None
+        self._returned: list[list[Tensor] | None] = []
         self._unbatched = False
         self._was_given_states = False
         self._went_on = False
@@ -69,6 +55,7 @@ class LoopRecording:
         self._unbatched = inputs.ndim == 1
         x = inputs.detach().unsqueeze(0) if self._unbatched else inputs.detach()
         rows = x.shape[0]
+        # By value, and of copies: loops mask, stack and index states, and change them in place.
         given = _batched_copy(state, self._unbatched)
         goes_on = _equal_rows(given, self._returned, rows)
         repeats = _equal_rows(given, [self._given], rows)
@@ -76,13 +63,13 @@ class LoopRecording:
             self._open = [None] * rows
         for b in range(rows):
             track = self._open[b]
-            if goes_on[b]:
-                self._went_on = True
-                self._add(track, x[b])
-            elif repeats[b]:
-                self._replace(track, x[b])
-            else:
+            if not goes_on[b] and not repeats[b]:
                 self._open[b] = self._begin(x[b], state, b)
+            elif track is not None and len(track.steps) < self._num_steps:
+                if not goes_on[b]:
+                    track.steps.pop()
+                track.steps.append(x[b].clone())
+        self._went_on |= any(goes_on)
         self._given = given
         self._was_given_states |= state is not None
 
@@ -91,35 +78,20 @@ class LoopRecording:
         parts = list(output) if isinstance(output, tuple | list) else []
         self._returned = [_batched_copy(part, self._unbatched) for part in (output, *parts)]
 
-    def sequences(self, name: str) -> DrivingSequences:
-        """Put the sequences together; see `Recording.sequences`.
-
-        Sequences of a single step are left out if there are others.
-        """
-        refuse_if_never_called(name, self._tracks)
-        if self._num_steps > 1 and not self._went_on:
+    def _recorded(self, name: str) -> tuple[list[Tensor], list[StateRow | None]]:
+        """Return the sequences, those of a single step only where there are no others."""
+        if self._tracks and self._num_steps > 1 and not self._went_on:
             raise RuntimeError(self._no_recurrence(name))
         longer = [track for track in self._tracks if len(track.steps) > 1] or self._tracks
-        rows = [torch.stack(track.steps) for track in longer]
-        return collect(self._module, rows, [track.start for track in longer], 0)
+        return [torch.stack(track.steps) for track in longer], [track.start for track in longer]
 
     def _begin(self, step: Tensor, state: Any, b: int) -> _Track | None:
         """Begin a sequence from row b of a state, if it is still wanted."""
         if len(self._tracks) >= self._num_sequences:
             return None
-        start = state_row(state, b, 0, self._unbatched)
+        start = self._state_row(state, b, self._unbatched)
         self._tracks.append(_Track([step.clone()], start))
         return self._tracks[-1]
-
-    def _add(self, track: _Track | None, step: Tensor) -> None:
-        """Add a step to a sequence, if both are wanted."""
-        if track is not None and len(track.steps) < self._num_steps:
-            track.steps.append(step.clone())
-
-    def _replace(self, track: _Track | None, step: Tensor) -> None:
-        """Take a step for the last one, which was not taken over."""
-        if track is not None and len(track.steps) < self._num_steps:
-            track.steps[-1] = step.clone()
 
     def _no_recurrence(self, name: str) -> str:
         """Say why a cell that never goes on can't be measured."""
@@ -140,15 +112,7 @@ class LoopRecording:
 
 
 def _batched_copy(state: Any, unbatched: bool) -> list[Tensor] | None:
-    """Copy the tensors of a state, sequences first, or return None if it is no state.
-
-    Args:
-        state: Anything.
-        unbatched: Whether the dimension of sequences is missing.
-
-    Returns:
-        Tensors ``[B, ...]``.
-    """
+    """Copy the tensors of a state, ``[B, ...]``, or return None if it is no state."""
     try:
         tensors = StateForm.of(state).tensors(state) or ()
     except TypeError:
@@ -156,30 +120,18 @@ def _batched_copy(state: Any, unbatched: bool) -> list[Tensor] | None:
     return [(t.unsqueeze(0) if unbatched else t).detach().clone() for t in tensors]
 
 
-def _equal_rows(state: list[Tensor] | None, others: Any, rows: int) -> list[bool]:
-    """Tell for each row whether a state equals one of some others there.
-
-    Args:
-        state: Tensors ``[B, ...]``, or None.
-        others: Lists of tensors, or None; NaN equals NaN.
-        rows: B.
-
-    Returns:
-        A truth value for each row.
-    """
-    equal = [False] * rows
-    for other in _comparable(state, others or []):
-        pairs = zip(state or (), other, strict=True)
-        same = [((a == b) | (a.isnan() & b.isnan())).flatten(1).all(-1) for a, b in pairs]
-        verdict: list[bool] = torch.stack(same).all(0).tolist()
-        equal = [one or two for one, two in zip(equal, verdict, strict=True)]
+def _equal_rows(
+    state: list[Tensor] | None, others: list[list[Tensor] | None], num_rows: int
+) -> list[bool]:
+    """Return for each of B rows whether a state, ``[B, ...]``, equals one of some others there."""
+    equal = [False] * num_rows
+    for other in others:
+        if state and other and [one.shape for one in state] == [one.shape for one in other]:
+            # NaN equals NaN, or a sequence that overflowed would start anew at every step.
+            same = [
+                ((a == b) | (a.isnan() & b.isnan())).flatten(1).all(-1)
+                for a, b in zip(state, other, strict=True)
+            ]
+            verdict: list[bool] = torch.stack(same).all(0).tolist()
+            equal = [one or two for one, two in zip(equal, verdict, strict=True)]
     return equal
-
-
-def _comparable(state: list[Tensor] | None, others: list[Any]) -> Iterator[list[Tensor]]:
-    """Yield those of some states that have the shapes of another one."""
-    if state:
-        shapes = [tensor.shape for tensor in state]
-        for other in others:
-            if other is not None and [tensor.shape for tensor in other] == shapes:
-                yield other

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy, deepcopy
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,23 +20,10 @@ Before = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
 After = Callable[[nn.Module, tuple[Any, ...], Any], None]
 
 
-class Handle(Protocol):
-    """Something that is in place until it is removed."""
-
-    def remove(self) -> None:
-        """Take it away."""
-        ...
-
-
-class _CallHandle:
+class _CallWatch:
     """Watches the calls of a module that was compiled in place, by ``module.compile()``.
 
     Several may lie around each other, and each may be removed first.
-
-    Args:
-        module: The module.
-        before: Called before each call.
-        after: Called after each call.
     """
 
     def __init__(self, module: nn.Module, before: Before, after: After) -> None:
@@ -46,11 +33,11 @@ class _CallHandle:
         module._compiled_call_impl = self
 
     def remove(self) -> None:
-        """Take it away."""
+        """End it: what lies around it calls what lies inside, in whatever order they end."""
         outer: Any = self._module._compiled_call_impl
         if outer is self:
             self._module._compiled_call_impl = self._inner
-        while isinstance(outer, _CallHandle):
+        while isinstance(outer, _CallWatch):
             if outer._inner is self:
                 outer._inner = self._inner
             outer = outer._inner
@@ -64,7 +51,7 @@ class _CallHandle:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Tell whether a module is the outside of a compiled one.
+    """Return whether a module is the outside of a compiled one.
 
     Args:
         module: Any module.
@@ -110,20 +97,10 @@ def boundaries(root: nn.Module) -> dict[nn.Module, nn.Module]:
 
 
 def _hook(module: nn.Module, hook: Any) -> Any:
-    """Make a hook that is safe where a compiled function calls its module.
-
-    The function becomes no other one by it: torch's recurrent modules are called from outside of
-    what is compiled, so the hook is kept from being compiled by itself; in all others it would be
-    compiled into the function, so it must see by ``torch.compiler.is_compiling()`` that it is, and
-    do nothing.
-
-    Args:
-        module: The module.
-        hook: Any callable.
-
-    Returns:
-        The hook.
-    """
+    """Return a hook that changes nothing where a compiled function calls its module."""
+    # Torch's recurrent modules are called from outside of what is compiled, so the hook must not be
+    # compiled by itself. In all other modules it is compiled into the function: it must do nothing
+    # where `torch.compiler.is_compiling()`.
     dynamo: Any = sys.modules.get("torch._dynamo")
     called_outside = isinstance(module, nn.RNNBase) and dynamo is not None
     if called_outside and not getattr(dynamo.config, "allow_rnn", False):
@@ -131,7 +108,7 @@ def _hook(module: nn.Module, hook: Any) -> Any:
     return hook
 
 
-def watch_calls(module: nn.Module, before: Before, after: After) -> list[Handle]:
+def watch_calls(module: nn.Module, before: Before, after: After) -> list[Callable[[], None]]:
     """Watch the calls of a module, of a compiled one from outside.
 
     Args:
@@ -140,13 +117,13 @@ def watch_calls(module: nn.Module, before: Before, after: After) -> list[Handle]
         after: Called with the module, the arguments by position, and the output.
 
     Returns:
-        Handles to end it.
+        Functions to call to end it.
     """
     if module._compiled_call_impl is not None:
-        return [_CallHandle(module, before, after)]
+        return [_CallWatch(module, before, after).remove]
     return [
-        module.register_forward_pre_hook(_hook(module, before), with_kwargs=True),
-        module.register_forward_hook(_hook(module, after)),
+        module.register_forward_pre_hook(_hook(module, before), with_kwargs=True).remove,
+        module.register_forward_hook(_hook(module, after)).remove,
     ]
 
 
@@ -175,11 +152,7 @@ def twin(
 
 @contextmanager
 def eagerly() -> Iterator[None]:
-    """Run compiled modules and functions uncompiled: nothing is compiled, anew or differently.
-
-    Yields:
-        None.
-    """
+    """Run compiled modules and functions uncompiled: nothing is compiled, anew or differently."""
     # Before torch 2.6 there is no such switch; without dynamo nothing has been compiled.
     stance: Any = getattr(torch.compiler, "set_stance", None)
     if stance is None or "torch._dynamo" not in sys.modules:

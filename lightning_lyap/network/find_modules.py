@@ -45,7 +45,7 @@ def find_recurrent_modules(
 def split_recurrent_modules(
     root: nn.Module, names: Iterable[str] | str | None = None
 ) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """Find the recurrent modules inside a module, and tell those apart that have no spectrum.
+    """Find the recurrent modules inside a module, those without a spectrum apart.
 
     Args:
         root: Any module.
@@ -84,15 +84,7 @@ def split_recurrent_modules(
 
 
 def _nothing_found(root: nn.Module, got: str) -> str:
-    """Say what to do about a network without a recurrent module that has a spectrum.
-
-    Args:
-        root: The network.
-        got: What it has instead.
-
-    Returns:
-        Text.
-    """
+    """Say what to do about a network that has something else than recurrent modules to measure."""
     return (
         "Expected at least one torch.nn.RNN, GRU or LSTM that runs forward in time, or a cell "
         f"of these, or a module of a registered type, inside {type(root).__name__}, but got "
@@ -126,16 +118,7 @@ def read_names(names: Any) -> tuple[str, ...]:
 
 
 def _walk(module: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the recurrent modules of a tree, each once, without looking inside them.
-
-    Args:
-        module: Root of the tree.
-        path: Its path.
-        seen: Identities of the modules visited.
-
-    Yields:
-        Paths and modules, in the order of ``named_modules()``.
-    """
+    """Yield the recurrent modules of a tree with their paths, each once; nothing inside of them."""
     if id(module) in seen:
         return
     seen.add(id(module))
@@ -147,23 +130,12 @@ def _walk(module: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[str, n
 
 
 def _is_bidirectional(module: nn.Module) -> bool:
-    """Tell whether a module is one of torch's that runs in both directions."""
+    """Return whether a module is one of torch's that runs in both directions."""
     return isinstance(module, nn.RNNBase) and module.bidirectional
 
 
 def _choose(found: dict[str, nn.Module], names: Iterable[str]) -> dict[str, nn.Module]:
-    """Choose modules by name.
-
-    Args:
-        found: All recurrent modules.
-        names: The names chosen.
-
-    Returns:
-        The chosen modules, in the order of the names.
-
-    Raises:
-        ValueError: If a name is not among them or its module has no spectrum.
-    """
+    """Return the modules of some names, in their order; refuse those without a spectrum."""
     chosen: dict[str, nn.Module] = {}
     for name in names:
         if name not in found:

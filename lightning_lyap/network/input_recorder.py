@@ -1,10 +1,9 @@
 """Watches what recurrent modules receive in a forward pass, by hooks that never disturb it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from functools import partial
 from inspect import signature
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +12,6 @@ from torch import nn
 from lightning_lyap.dynamics import recurrence_of
 from lightning_lyap.network.cell_loops import LoopRecording
 from lightning_lyap.network.compiled import (
-    Handle,
     boundaries,
     eagerly,
     twin,
@@ -56,19 +54,14 @@ class InputRecorder:
             name: _recording_of(module, num_sequences, num_steps)
             for name, module in modules.items()
         }
-        self._handles: list[Handle] = []
+        self._watches: list[Callable[[], None]] = []
         self._errors: dict[str, Exception] = {}
 
     def __enter__(self) -> "InputRecorder":
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -76,18 +69,19 @@ class InputRecorder:
         inside: dict[nn.Module, dict[str, nn.Module]] = {}
         for name, module in self._modules.items():
             outside = self._outside.get(module, module)
+            # What a compiled module is given is seen from outside, what its parts are given is not.
             if uncompiled(outside) is module:
-                self._handles += self._watch(name, outside)
+                self._watches += self._watch(name, outside)
             else:
                 inside.setdefault(outside, {})[name] = module
         for outside, modules in inside.items():
             again = partial(self._run_again, modules)
-            self._handles += watch_calls(outside, again, lambda *_: None)
+            self._watches += watch_calls(outside, again, lambda *_: None)
 
     def stop(self) -> None:
         """Remove the hooks; what was recorded stays."""
-        while self._handles:
-            self._handles.pop().remove()
+        while self._watches:
+            self._watches.pop()()
 
     def sequences(self) -> dict[str, DrivingSequences]:
         """Return what was recorded, by module.
@@ -107,116 +101,59 @@ class InputRecorder:
         Returns:
             Sequences, and why there are none of others.
         """
-        outcomes = {name: self._outcome(name) for name in self._recordings}
-        failures = {name: one for name, one in outcomes.items() if isinstance(one, Exception)}
-        sequences = {
-            name: one for name, one in outcomes.items() if isinstance(one, DrivingSequences)
-        }
+        failures: dict[str, Exception] = {}
+        outcomes = {name: _attempt(failures, [name], self._read, name) for name in self._recordings}
+        sequences = {name: one for name, one in outcomes.items() if name not in failures}
         return Recorded(sequences, failures)
 
-    def _outcome(self, name: str) -> DrivingSequences | Exception:
-        """Return the sequences of a module, or why there are none; see `_read`."""
-        try:
-            return self._read(name)
-        except Exception as error:
-            return error
-
     def _read(self, name: str) -> DrivingSequences:
-        """Return the sequences of a module.
-
-        Args:
-            name: The module's name.
-
-        Returns:
-            Its sequences.
-
-        Raises:
-            RuntimeError: See `sequences`.
-        """
-        if name in self._errors:
+        """Return the sequences of a module; see `sequences`."""
+        recording = self._recordings[name]
+        if name in self._errors and not recording.is_complete:
             raise RuntimeError(
                 f"Expected to read the inputs of a recurrent module, {name!r}, but failed: "
                 f"{self._errors[name]}"
             ) from self._errors[name]
-        return self._recordings[name].sequences(name)
+        return recording.sequences(name)
 
-    def _watch(self, name: str, module: nn.Module) -> list[Handle]:
-        """Record the calls of a module.
-
-        Args:
-            name: Whose recording it is.
-            module: The module, or a copy.
-
-        Returns:
-            Handles to end it.
-        """
+    def _watch(self, name: str, module: nn.Module) -> list[Callable[[], None]]:
+        """Record the calls of a module, or of its copy; return what ends that."""
         return watch_calls(module, partial(self._before, name), partial(self._after, name))
 
-    def _run_again(
+    def _run_again(self, inside: Mapping[str, nn.Module], *call: Any) -> None:
+        """Record what modules receive inside a compiled one that is called, in a run of a copy."""
+        if not all(map(self._is_blind, inside)):
+            _attempt(self._errors, inside, self._run_copy, inside, *call)
+
+    def _run_copy(
         self,
         inside: Mapping[str, nn.Module],
         outside: nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        """Record what modules receive inside a compiled one, in a run of a copy.
-
-        Args:
-            inside: The modules by name.
-            outside: The compiled one.
-            args: Positional arguments of its call.
-            kwargs: Keyword arguments of its call.
-        """
-        if all(map(self._is_blind, inside)):
-            return
-        try:
-            copied, parts = twin(outside, inside.values())
-            given, named = deepcopy((args, kwargs))
-            for name, module in inside.items():
-                self._watch(name, parts[module])
-            with eagerly(), torch.no_grad(), preserved_generators():
-                copied(*given, **named)
-        except Exception as error:
-            for name in inside:
-                if not self._recordings[name].is_complete:
-                    self._errors.setdefault(name, error)
+        """Run an uncompiled copy of a module on copies of its arguments, with the hooks inside."""
+        copied, parts = twin(outside, inside.values())
+        given, named = deepcopy((args, kwargs))
+        for name, module in inside.items():
+            self._watch(name, parts[module])
+        with eagerly(), torch.no_grad(), preserved_generators():
+            copied(*given, **named)
 
     def _before(
         self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Record what a call is given.
-
-        Args:
-            name: The module's name.
-            module: The module.
-            args: Positional arguments of the call.
-            kwargs: Keyword arguments of the call.
-        """
-        if self._is_blind(name):
-            return
-        try:
-            self._recordings[name].before(*_input_and_state(module, args, kwargs))
-        except Exception as error:
-            self._errors[name] = error
+        """Record what a call is given."""
+        if not self._is_blind(name):
+            _attempt(self._errors, [name], _record, self._recordings[name], module, args, kwargs)
 
     def _after(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """Record what a call returned.
-
-        Args:
-            name: The module's name.
-            module: The module.
-            args: Positional arguments of the call.
-            output: What it returned.
-        """
-        if self._is_blind(name):
-            return
-        try:
-            self._recordings[name].after(output)
-        except Exception as error:
-            self._errors[name] = error
+        """Record what a call returned."""
+        if not self._is_blind(name):
+            _attempt(self._errors, [name], self._recordings[name].after, output)
 
     def _is_blind(self, name: str) -> bool:
-        """Tell whether a module's calls are left alone: in compiled functions, after the last."""
+        """Return whether a call is left alone: when compiled, after an error, once all is seen."""
         # First, so that nothing else of a hook is compiled into the user's function.
         return (
             torch.compiler.is_compiling()
@@ -237,38 +174,44 @@ class Recorded(NamedTuple):
     failures: dict[str, Exception]
 
 
-def _input_and_state(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Any, Any]:
-    """Take the first two arguments of a call, whether by position or by name.
+def _attempt(
+    failures: dict[str, Exception], names: Iterable[str], call: Callable[..., Any], *args: Any
+) -> Any:
+    """Return what a call returns, or None where it fails; the error is kept under some names."""
+    try:
+        return call(*args)
+    # Users' modules, and types they register, raise anything, and it must not end a forward pass.
+    except Exception as error:
+        for name in names:
+            failures.setdefault(name, _without_frames(error))
+    return None
 
-    Args:
-        module: The module.
-        args: Positional arguments of the call.
-        kwargs: Keyword arguments of the call.
 
-    Returns:
-        The input and the state, None where it is not given.
+def _without_frames(error: Exception) -> Exception:
+    """Return an error that is kept without the frames it passed through, and these their tensors.
+
+    Through this module's own frames it would hold itself, too, until garbage is collected.
     """
+    behind: BaseException | None = error
+    while behind is not None:
+        behind.__traceback__ = behind.__context__ = None
+        behind = behind.__cause__
+    return error
+
+
+def _record(
+    recording: Recording, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Record the first two arguments of a call, given by position or by name."""
     given = list(args[:2])
     if len(given) < 2:
         names = list(signature(module.forward).parameters)[len(given) : 2]
         given.extend(kwargs.get(name) for name in names)
-    return given[0], given[1] if len(given) > 1 else None
+    recording.before(given[0], given[1] if len(given) > 1 else None)
 
 
 def _recording_of(module: nn.Module, num_sequences: int, num_steps: int) -> Recording:
-    """Choose the way to record a module.
-
-    Args:
-        module: A recurrent module.
-        num_sequences: How many sequences to record.
-        num_steps: How many steps of each to record at most.
-
-    Returns:
-        An empty recording.
-    """
+    """Return an empty recording, of a loop over a cell or of calls with whole sequences."""
     known = recurrence_of(module)
-    if known is not None and not known.sequences:
-        return LoopRecording(module, num_sequences, num_steps)
-    return CallRecording(module, num_sequences, num_steps)
+    kind = CallRecording if known is None or known.sequences else LoopRecording
+    return kind(module, num_sequences, num_steps)

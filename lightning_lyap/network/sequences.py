@@ -3,8 +3,9 @@
 Everything is copied, so nothing of the forward pass is kept alive.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence, pad_sequence
 from lightning_lyap.dynamics import recurrence_of
 from lightning_lyap.dynamics.state_trees import StateForm
 
-Row = tuple[StateForm, tuple[Tensor, ...]]
+# What one sequence has of a state: the form of the whole, and its tensors for this sequence alone.
+StateRow = tuple[StateForm, tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,44 +35,8 @@ class DrivingSequences:
     initial_state: Any
 
 
-class Recording(Protocol):
-    """What one module received so far."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether enough was seen."""
-        ...
-
-    def before(self, inputs: Any, state: Any) -> None:
-        """Take in what a call of the module is given.
-
-        Args:
-            inputs: Its first argument.
-            state: Its second argument, or None.
-        """
-        ...
-
-    def after(self, output: Any) -> None:
-        """Take in what the call returned."""
-        ...
-
-    def sequences(self, name: str) -> DrivingSequences:
-        """Put the sequences together.
-
-        Args:
-            name: The module's name.
-
-        Returns:
-            The sequences, padded to the longest.
-
-        Raises:
-            RuntimeError: If there are none.
-        """
-        ...
-
-
-class CallRecording:
-    """Records a module whose every call takes whole sequences.
+class Recording(ABC):
+    """What one module received so far.
 
     Args:
         module: The module.
@@ -82,9 +48,105 @@ class CallRecording:
         self._module = module
         self._num_sequences = num_sequences
         self._num_steps = num_steps
+        # The dimension of states that counts sequences: torch's modules have their layers before.
         self._row_dim = 1 if recurrence_of(module) is None else 0
+
+    @property
+    @abstractmethod
+    def is_complete(self) -> bool:
+        """Whether enough was seen."""
+
+    @abstractmethod
+    def before(self, inputs: Any, state: Any) -> None:
+        """Take in what a call of the module is given.
+
+        Args:
+            inputs: Its first argument.
+            state: Its second argument, or None.
+
+        Raises:
+            TypeError: If they are not what such a module takes.
+        """
+
+    @abstractmethod
+    def after(self, output: Any) -> None:
+        """Take in what the call returned."""
+
+    def sequences(self, name: str) -> DrivingSequences:
+        """Put the sequences together.
+
+        Args:
+            name: The module's name.
+
+        Returns:
+            The sequences, padded to the longest.
+
+        Raises:
+            RuntimeError: If there are none, or the module is not used as it must be; or if some
+                start from a state and others from the module's default, which is not known.
+        """
+        rows, states = self._recorded(name)
+        if not rows:
+            raise RuntimeError(
+                f"Expected the module {name!r} to be called in the batches watched, but it never "
+                "was, or only inside a compiled function, where it can't be watched. Choose the "
+                "modules that are used by `modules=[...]`, compile modules instead of functions, "
+                "or let the DataModule offer `lyapunov_sequences(num_sequences, num_steps)`."
+            )
+        return DrivingSequences(
+            inputs=pad_sequence(rows, batch_first=True),
+            lengths=torch.tensor([len(row) for row in rows]),
+            initial_state=self._collect(states),
+        )
+
+    @abstractmethod
+    def _recorded(self, name: str) -> tuple[list[Tensor], list[StateRow | None]]:
+        """Return the inputs of each sequence, ``[T_b, I]``, and its initial state if it had one."""
+
+    def _state_row(self, state: Any, b: int, unbatched: bool) -> StateRow | None:
+        """Copy what the b-th sequence has of a state that the module was given."""
+        if state is None:
+            return None
+        form, dim = StateForm.of(state), self._row_dim
+        tensors = (t.unsqueeze(dim) if unbatched else t for t in form.tensors(state) or ())
+        return form, tuple(t.select(dim, b).detach().clone() for t in tensors)
+
+    def _collect(self, states: list[StateRow | None]) -> Any:
+        """Put initial states together, in the form of the first that was given."""
+        given = [state for state in states if state is not None]
+        if not given:
+            return None
+        form, tensors = given[0]
+        if len(given) < len(states):
+            default = self._default_row(form, tensors)
+            given = [default if state is None else state for state in states]
+        columns = zip(*[row[1] for row in given], strict=True)
+        return form.build(tuple(torch.stack(column, dim=self._row_dim) for column in columns))
+
+    def _default_row(self, form: StateForm, like: tuple[Tensor, ...]) -> StateRow:
+        """Return what a sequence has of the state the module starts from where none is given."""
+        known = recurrence_of(self._module)
+        if known is None:
+            return form, tuple(torch.zeros_like(tensor) for tensor in like)
+        default = None if known.initial_state is None else known.initial_state(self._module, 1)
+        tensors = form.tensors(default)
+        if tensors is None:
+            raise RuntimeError(
+                f"Expected the default state of {type(self._module).__name__} in the form of the "
+                "states the model passes, because some sequences start without one, but it is not "
+                "known. Give it by `register_recurrence(..., initial_state=lambda module, "
+                "batch_size: ...)`."
+            )
+        return form, tuple(t[0].detach().to(o) for t, o in zip(tensors, like, strict=True))
+
+
+class CallRecording(Recording):
+    """Records a module whose every call takes whole sequences; see `Recording`."""
+
+    def __init__(self, module: nn.Module, num_sequences: int, num_steps: int) -> None:
+        super().__init__(module, num_sequences, num_steps)
         self._rows: list[Tensor] = []
-        self._states: list[Row | None] = []
+        self._states: list[StateRow | None] = []
 
     @property
     def is_complete(self) -> bool:
@@ -110,123 +172,18 @@ class CallRecording:
             lengths = torch.full((padded.shape[0],), padded.shape[1])
         steps = lengths.clamp(max=self._num_steps).tolist()
         count = min(self._num_sequences - len(self._rows), len(steps))
-        self._states.extend(state_row(state, b, self._row_dim, unbatched) for b in range(count))
+        self._states.extend(self._state_row(state, b, unbatched) for b in range(count))
         self._rows.extend(padded[b, : steps[b]].detach().clone() for b in range(count))
 
     def after(self, output: Any) -> None:
         """Ignore what the call returned."""
 
-    def sequences(self, name: str) -> DrivingSequences:
-        """Put the sequences together; see `Recording.sequences`."""
-        refuse_if_never_called(name, self._rows)
-        if self._num_steps > 1 and all(len(row) == 1 for row in self._rows):
+    def _recorded(self, name: str) -> tuple[list[Tensor], list[StateRow | None]]:
+        """Return the sequences; refuse calls with a single step each."""
+        if self._num_steps > 1 and self._rows and all(len(row) == 1 for row in self._rows):
             raise RuntimeError(
                 f"Expected the module {name!r} to receive sequences, but it is called for one "
                 "step at a time. Let the DataModule offer `lyapunov_sequences`, or use the cell "
                 "of the module (nn.LSTMCell for nn.LSTM) in the loop."
             )
-        return collect(self._module, self._rows, self._states, self._row_dim)
-
-
-def state_row(state: Any, b: int, row_dim: int, unbatched: bool) -> Row | None:
-    """Copy one row of the state that a module was given.
-
-    Args:
-        state: In the form the module takes, or None.
-        b: Which row.
-        row_dim: The dimension of the tensors that counts sequences.
-        unbatched: Whether that dimension is missing.
-
-    Returns:
-        The form of the state and copies of its tensors without that dimension, or None.
-    """
-    if state is None:
-        return None
-    form = StateForm.of(state)
-    tensors = (t.unsqueeze(row_dim) if unbatched else t for t in form.tensors(state) or ())
-    return form, tuple(t.select(row_dim, b).detach().clone() for t in tensors)
-
-
-def collect(
-    module: nn.Module, rows: list[Tensor], states: list[Row | None], row_dim: int
-) -> DrivingSequences:
-    """Put rows of inputs and states together.
-
-    Args:
-        module: The module.
-        rows: Inputs ``[T_b, I]``.
-        states: Initial states, or None where the module was given none.
-        row_dim: The dimension of the states that counts sequences.
-
-    Returns:
-        The sequences.
-
-    Raises:
-        RuntimeError: If some sequences start from a state and others from none, and the module's
-            default state is not known.
-    """
-    return DrivingSequences(
-        inputs=pad_sequence(rows, batch_first=True),
-        lengths=torch.tensor([len(row) for row in rows]),
-        initial_state=_collect_states(module, states, row_dim),
-    )
-
-
-def _collect_states(module: nn.Module, states: list[Row | None], row_dim: int) -> Any:
-    """Put the initial states together, in the form of the first; see `collect`."""
-    given = [state for state in states if state is not None]
-    if not given:
-        return None
-    form, tensors = given[0]
-    if len(given) < len(states):
-        default = _default_row(module, form, tensors)
-        states = [default if state is None else state for state in states]
-    columns = zip(*[row[1] for row in states if row is not None], strict=True)
-    return form.build(tuple(torch.stack(column, dim=row_dim) for column in columns))
-
-
-def _default_row(module: nn.Module, form: StateForm, like: tuple[Tensor, ...]) -> Row:
-    """Return a row of the state that a module starts from if it is given none.
-
-    Args:
-        module: The module.
-        form: Form of its states.
-        like: Tensors of another row.
-
-    Returns:
-        The row.
-
-    Raises:
-        RuntimeError: If the default is not known.
-    """
-    known = recurrence_of(module)
-    if known is None:
-        return form, tuple(torch.zeros_like(tensor) for tensor in like)
-    default = None if known.initial_state is None else known.initial_state(module, 1)
-    tensors = form.tensors(default)
-    if tensors is None:
-        raise RuntimeError(
-            f"Expected the default state of {type(module).__name__} in the form of the states the "
-            "model passes, because some sequences start without one, but it is not known. Give it "
-            "by `register_recurrence(..., initial_state=lambda module, batch_size: ...)`."
-        )
-    return form, tuple(t[0].detach().to(o) for t, o in zip(tensors, like, strict=True))
-
-
-def refuse_if_never_called(name: str, seen: list[Any]) -> None:
-    """Refuse a module that received nothing.
-
-    Args:
-        name: Its name.
-        seen: What it received.
-
-    Raises:
-        RuntimeError: If that is empty.
-    """
-    if not seen:
-        raise RuntimeError(
-            f"Expected the module {name!r} to be called in the batches watched, but it "
-            "never was, or only inside a compiled function, where it can't be watched. Choose the "
-            "modules that are used by `modules=[...]`, compile modules instead of functions, or "
-            "let the DataModule offer `lyapunov_sequences(num_sequences, num_steps)`."
-        )
+        return self._rows, self._states

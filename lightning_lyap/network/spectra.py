@@ -20,14 +20,9 @@ from lightning_lyap.network.sequences import DrivingSequences
 from lightning_lyap.network.undisturbed import evaluating, preserved_generators
 
 EVERYTHING = sys.maxsize
-# What the estimator can be told; the rest follows from the batch.
-SETTINGS = frozenset(signature(lyapunov_spectrum).parameters) - {
-    "dynamics",
-    "inputs",
-    "initial_state",
-    "lengths",
-    "num_exponents",
-}
+GIVEN = {"dynamics", "inputs", "initial_state", "lengths", "num_exponents"}
+# What the estimator can be told besides.
+SETTINGS = frozenset(signature(lyapunov_spectrum).parameters) - GIVEN
 
 
 @torch.no_grad()
@@ -91,46 +86,53 @@ def spectra_of(
     with recorder, evaluating(module), preserved_generators(), eagerly():
         _run(module, batch)
     return {
-        name: lyapunov_spectrum(
-            found[name],
-            driving.inputs,
-            initial_state=driving.initial_state,
-            lengths=driving.lengths,
-            num_exponents=_at_most_all(found[name], driving, num_exponents, settings),
-            **settings,
-        )
+        name: spectrum_on(found[name], driving, num_exponents, **settings)
         for name, driving in recorder.sequences().items()
     }
 
 
-def _check_names(settings: Mapping[str, Any]) -> None:
-    """Refuse settings the estimator does not have, or that follow from the batch.
+def spectrum_on(
+    module: nn.Module, driving: DrivingSequences, num_exponents: int | None, **settings: Any
+) -> SpectrumEstimate:
+    """Estimate the spectrum of a recurrent module on what drives it.
 
     Args:
-        settings: Settings by name.
+        module: The module.
+        driving: What it receives.
+        num_exponents: K, or None for all; a module that has fewer gives all it has.
+        **settings: Others of `lyapunov_spectrum`.
+
+    Returns:
+        The estimate.
 
     Raises:
-        TypeError: If there is one.
+        ValueError: See `lyapunov_spectrum`.
     """
-    strangers = sorted(settings.keys() - SETTINGS)
-    if strangers:
+    if num_exponents is not None:
+        system = as_dynamics(module, driving.initial_state, settings.get("state", "full"))
+        num_exponents = min(num_exponents, system.tangent_size)
+    return lyapunov_spectrum(
+        module,
+        driving.inputs,
+        initial_state=driving.initial_state,
+        lengths=driving.lengths,
+        num_exponents=num_exponents,
+        **settings,
+    )
+
+
+def _check_names(settings: Mapping[str, Any]) -> None:
+    """Refuse settings the estimator does not have, or that follow from the batch."""
+    unknown = sorted(settings.keys() - SETTINGS)
+    if unknown:
         raise TypeError(
             f"Expected settings of `lyapunov_spectrum` among {sorted(SETTINGS)}, but got "
-            f"{strangers}. Inputs and states are those the modules receive."
+            f"{unknown}. Inputs and states are those the modules receive."
         )
 
 
 def _run(module: nn.Module, batch: Any) -> None:
-    """Run a network forward on a batch, on its device.
-
-    Args:
-        module: The network.
-        batch: What its ``forward`` takes, or a tuple or list of several arguments.
-
-    Raises:
-        TypeError: If a tensor of the batch is not dense.
-        ValueError: If the batch is empty, or ``forward`` can't take it.
-    """
+    """Run a network forward on a batch, one argument or a tuple of several, on its device."""
     given = batch if isinstance(batch, (tuple, list)) else (batch,)
     tensors = [part for part in given if isinstance(part, Tensor)]
     for part in tensors:
@@ -146,6 +148,7 @@ def _run(module: nn.Module, batch: Any) -> None:
         module(*arguments)
     except torch.cuda.OutOfMemoryError:
         raise
+    # A forward that gets what it does not expect raises anything.
     except Exception as error:
         shown = [str(tuple(p.shape)) if isinstance(p, Tensor) else type(p).__name__ for p in given]
         raise ValueError(
@@ -153,23 +156,3 @@ def _run(module: nn.Module, batch: Any) -> None:
             f"{', '.join(shown) or 'nothing'} gave {type(error).__name__}: {error}. Pass its "
             "arguments as a tuple, of the network's type and sizes."
         ) from error
-
-
-def _at_most_all(
-    module: nn.Module, driving: DrivingSequences, count: int | None, settings: dict[str, Any]
-) -> int | None:
-    """Lower the number of exponents to those a module has.
-
-    Args:
-        module: The module.
-        driving: What drives it.
-        count: K, or None.
-        settings: Of the estimator.
-
-    Returns:
-        At most N, or None.
-    """
-    if count is None:
-        return None
-    system = as_dynamics(module, driving.initial_state, settings.get("state", "full"))
-    return min(count, system.tangent_size)

@@ -11,6 +11,9 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from lightning_lyap.dynamics.evaluation_mode import in_evaluation_mode
+
+# Attributes of every module: its hooks, say, which others hold on to.
 TORCH_OWN = frozenset(vars(nn.Module()))
 
 
@@ -29,43 +32,31 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         None.
     """
     parts = list(module.modules())
-    modes = [part.training for part in parts]
     attributes = [dict(vars(part)) for part in parts]
     buffers = [dict(part._buffers.items()) for part in parts]
     copies = {buffer: buffer.clone() for buffer in module.buffers()}
     lent = _copies_of_what_may_change(attributes)
-    try:
-        for part, own, kept in zip(parts, attributes, buffers, strict=True):
-            vars(part).update(
-                {name: lent[id(value)] for name, value in own.items() if id(value) in lent}
-            )
-            for name, buffer in kept.items():
-                part._buffers[name] = None if buffer is None else copies[buffer]
-        module.eval()
-        yield
-    finally:
-        for part, own, kept, training in zip(parts, attributes, buffers, modes, strict=True):
-            for name in vars(part).keys() - own.keys():
-                del vars(part)[name]
-            vars(part).update(own)
-            for name in {*part._buffers.keys()} - kept.keys():
-                del part._buffers[name]
-            for name, buffer in kept.items():
-                part._buffers[name] = buffer
-            part.training = training
+    with in_evaluation_mode(module):  # scripted modules keep their mode outside of `vars`
+        try:
+            for part, own, kept in zip(parts, attributes, buffers, strict=True):
+                vars(part).update({k: lent[id(v)] for k, v in own.items() if id(v) in lent})
+                for name, buffer in kept.items():
+                    part._buffers[name] = None if buffer is None else copies[buffer]
+            module.eval()  # it may be the user's own
+            yield
+        finally:
+            for part, own, kept in zip(parts, attributes, buffers, strict=True):
+                for name in vars(part).keys() - own.keys():
+                    del vars(part)[name]
+                vars(part).update(own)
+                for name in {*part._buffers.keys()} - kept.keys():
+                    del part._buffers[name]
+                for name, buffer in kept.items():
+                    part._buffers[name] = buffer
 
 
 def _copies_of_what_may_change(attributes: Iterable[Mapping[str, Any]]) -> dict[int, Any]:
-    """Copy the tensors, lists, dicts, sets and deques among the attributes of modules.
-
-    Torch's own dicts of a module (its hooks, say) stay as they are: others hold on to them.
-
-    Args:
-        attributes: Those of each module, by name.
-
-    Returns:
-        Copies by the identities of what they are copies of.
-    """
+    """Copy the tensors and containers among attributes; return the copies by identity of theirs."""
     copies: dict[int, Any] = {}
     for own in attributes:
         for name, value in own.items():

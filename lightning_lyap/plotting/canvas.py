@@ -22,7 +22,7 @@ SIZE, DPI = (4.8, 3.3), 150
 
 
 def plotting_available() -> bool:
-    """Tell whether matplotlib is installed."""
+    """Return whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 
@@ -45,6 +45,7 @@ def new_axes(ax: Any) -> tuple[Any, Any]:
             "Expected matplotlib to draw a figure, but it is not installed. "
             'Install it with `pip install "lightning-lyap[plots]"`.'
         )
+    # Not by pyplot: it keeps every figure until that is closed, and looks for a display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")

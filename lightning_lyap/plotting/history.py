@@ -77,14 +77,8 @@ def plot_history(
 
 
 def _range(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Choose what the colors span.
-
-    Args:
-        values: ``[E, K]``, NaN for what has no color.
-
-    Returns:
-        The first percentile, which the few lowest do not stretch, and the largest value.
-    """
+    """Return what the colors span, of values ``[E, K]`` with NaN for what has no color."""
+    # From the first percentile on: a few very low values would take all colors for themselves.
     known = values[np.isfinite(values)]
     if not known.size:
         return -1.0, 0.0
@@ -93,14 +87,7 @@ def _range(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _add_scale(figure: Any, ax: Any, mesh: Any, extend: str) -> None:
-    """Add the scale of the colors, with zero marked if it lies within.
-
-    Args:
-        figure: Figure.
-        ax: Axes.
-        mesh: What has the colors.
-        extend: On which side values lie beyond it.
-    """
+    """Add the scale of the colors, with zero marked on it if it lies within."""
     bar = figure.colorbar(mesh, ax=ax, label=EXPONENT_LABEL, extend=extend)
     ticks = root_ticks(mesh.norm)
     bar.set_ticks(ticks, labels=[f"{tick:g}".replace("-", "\N{MINUS SIGN}") for tick in ticks])
@@ -110,12 +97,7 @@ def _add_scale(figure: Any, ax: Any, mesh: Any, extend: str) -> None:
 
 
 def _epoch_ticks(ax: Any, when: NDArray[np.float64]) -> None:
-    """Label the epochs that were measured if they are few, else whole ones.
-
-    Args:
-        ax: Axes.
-        when: ``[E]``, ascending.
-    """
+    """Label the epochs that were measured, ``[E]``, if they are few, else whole ones."""
     if when.size <= MAX_LABELS:
         shown = _apart(when)
         ax.set_xticks(shown, [f"{epoch:g}" for epoch in shown])
@@ -124,14 +106,7 @@ def _epoch_ticks(ax: Any, when: NDArray[np.float64]) -> None:
 
 
 def _edges(centers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Put cell borders half-way between neighbouring measurements.
-
-    Args:
-        centers: ``[E]``, ascending.
-
-    Returns:
-        ``[E + 1]``.
-    """
+    """Return cell borders, ``[E + 1]``, half-way between neighbouring measurements, ``[E]``."""
     if centers.size == 1:
         return np.array([centers[0] - 0.5, centers[0] + 0.5])
     middle = (centers[1:] + centers[:-1]) / 2
@@ -140,14 +115,7 @@ def _edges(centers: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _apart(positions: NDArray[np.float64]) -> list[float]:
-    """Leave out what stands too close to the one before for two labels, but not the last.
-
-    Args:
-        positions: ``[E]``, ascending.
-
-    Returns:
-        Some of them, at least a twentieth of the range apart.
-    """
+    """Leave out positions, ``[E]``, too close to the next for two labels, but not the last."""
     gap = (positions[-1] - positions[0]) / 20
     kept = [float(positions[-1])]
     for position in positions[-2::-1]:

@@ -88,24 +88,15 @@ def _draw_band(
     color: tuple[str, float],
     label: str,
 ) -> None:
-    """Fill what lies within a half-width of the mean; a bar where there is but one exponent.
-
-    Bands are opaque, as their names in the legend; what is narrower lies on top.
-
-    Args:
-        ax: Axes.
-        index: ``[K]``.
-        mean: ``[K]``, NaN where nothing is drawn.
-        width: ``[K]``, or None for no band.
-        color: Color, and how much of it there is in the mixture with white.
-        label: Name in the legend.
-    """
+    """Fill what lies within a half-width, ``[K]``, of the mean, ``[K]``; a bar for one exponent."""
     from matplotlib.colors import to_rgb
 
     half = np.full(mean.shape, np.nan) if width is None else finite_array(width)
     drawn = np.isfinite(mean) & np.isfinite(half)
     if not drawn.any():
         return
+    # Mixed with white instead of transparent, so that bands have the colors of their names in the
+    # legend; the narrower one lies on top.
     mixed = 1 - color[1] * (1 - np.array(to_rgb(color[0])))
     style = {"color": mixed, "label": label, "zorder": 1 + 1 / (2 + half[drawn].mean())}
     if index.size > 1:
@@ -117,14 +108,7 @@ def _draw_band(
 def _draw_layers(
     ax: Any, index: NDArray[np.int64], mean: NDArray[np.float64], layer: NDArray[np.int64]
 ) -> None:
-    """Draw the exponents of each layer as points, or lines if there are many, in its own color.
-
-    Args:
-        ax: Axes.
-        index: ``[K]``.
-        mean: ``[K]``, NaN where nothing is drawn.
-        layer: ``[K]``, from 0.
-    """
+    """Draw the mean, ``[K]``, of each layer as points, or lines if there are many, in a color."""
     from matplotlib import colormaps
 
     width = 80 * ax.get_position().width * ax.figure.get_figwidth()  # about its width in points

@@ -14,16 +14,16 @@ from lightning_lyap.qr.error_bounds import (
     SAFETY,
     Orthonormalization,
     random_signs,
-    share_of_rows,
+    relative_row_size,
 )
 
 # Columns factored together, and how many are tried first. With more there are fewer, larger
 # operations: on an H100 wide panels take half the time. With fewer the condition of each panel is
 # smaller.
-PANEL, WIDE = 64, 256
+PANEL_WIDTH, FIRST_PANEL_WIDTH = 64, 256
 # Added to the diagonal of a panel's Gram matrix, in eps times its size: positive definite whatever
 # rounding has done to it.
-SHIFT = 4.0
+DIAGONAL_SHIFT = 4.0
 # Steps of Newton's iteration that end each panel; its error is squared in each: 0.1 becomes 1e-8.
 REFINEMENTS = 3
 # Largest entry of ``|Q^T Q - I|`` to accept, in eps of the basis: 8e-6 in float32, 1.4e-14 in
@@ -75,7 +75,7 @@ def cholesky_qr(
         basis: ``[B, N, K]`` with ``K <= N``, float32 or float64.
         passes: Cholesky factorizations of each panel, at least 1.
         dtype: Type of the arithmetic. Default: `working_dtype`.
-        panel_width: Columns of a panel. Default: `PANEL`.
+        panel_width: Columns of a panel. Default: `PANEL_WIDTH`.
 
     Returns:
         The factorization, see `orthonormalize`; and which matrices have failed, ``[B]``, bool: they
@@ -87,7 +87,7 @@ def cholesky_qr(
         ill-conditioned matrices; Barlow and Smoktunowicz (2013), Reorthogonalized block classical
         Gram-Schmidt.
     """
-    dtype, width = dtype or working_dtype(basis), panel_width or PANEL
+    dtype, width = dtype or working_dtype(basis), panel_width or PANEL_WIDTH
     finite = basis.isfinite().flatten(1).all(-1)
     rows, unit, lost = _prepare(basis.mT.to(dtype))
     size = rows.shape[-1]
@@ -112,15 +112,11 @@ def cholesky_qr(
 
 
 def _prepare(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale the tangent vectors, move zeros behind the others and fill in what is lost.
+    """Scale the vectors ``[B, K, N]`` to a largest entry of 1, zeros last, and replace lost ones.
 
-    Args:
-        rows: ``[B, K, N]``.
-
-    Returns:
-        Vectors whose largest entry is 1, ``[B, K, N]``; what they were divided by, ``[B, K]``; and
-        which of them are replacements, ``[B, K]``.
+    Return them, what they were divided by and which are replacements, ``[B, K]`` each.
     """
+    # Gram matrices square: beyond 1e19 they overflow in float32, below 1e-19 they vanish.
     unit = rows.abs().amax(-1)
     order = (unit == 0).int().argsort(dim=-1, stable=True)
     unit = unit.gather(-1, order)
@@ -134,17 +130,11 @@ def _prepare(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _replacements(rows: Tensor, filled: Tensor) -> Tensor:
-    """Make vectors for those that are lost, the same each time.
+    """Return vectors for those that are lost, ``[B, K, N]``, the same each time.
 
     Where all others are zero in some entries, the unit vectors of these, as Householder reflections
-    do; else vectors that lie in no particular direction.
-
-    Args:
-        rows: ``[B, K, N]``.
-        filled: In which entries any vector is not zero, ``[B, N]``, bool.
-
-    Returns:
-        ``[B, K, N]``.
+    do; else vectors in no particular direction. ``filled``, ``[B, N]``, marks the entries in which
+    any vector is not zero.
     """
     index = torch.arange(rows.shape[1], device=rows.device)
     empty_last = filled.logical_not().int().argsort(dim=-1, stable=True)[:, : len(index), None]
@@ -154,14 +144,7 @@ def _replacements(rows: Tensor, filled: Tensor) -> Tensor:
 
 
 def _scattered(rows: Tensor) -> Tensor:
-    """Make vectors that lie in no particular direction, the same each time.
-
-    Args:
-        rows: ``[B, K, N]``.
-
-    Returns:
-        Entries between -0.5 and 0.5, ``[K, N]``.
-    """
+    """Return vectors in no particular direction, ``[K, N]``, entries between -0.5 and 0.5."""
     count, size = (torch.arange(n, dtype=torch.float64, device=rows.device) for n in rows.shape[1:])
     angle = 12.9898 * size + 78.233 * count.unsqueeze(-1) + 1
     return ((43758.5453 * angle.sin()).frac().abs() - 0.5).to(rows.dtype)
@@ -175,24 +158,19 @@ def _identity(rows: Tensor) -> Tensor:
 def _orthonormal_panel(
     panel: Tensor, done: Tensor, size: int, passes: int
 ) -> tuple[Tensor, Tensor]:
-    """Make the vectors of a panel orthonormal to each other and to those before.
+    """Return a panel orthonormal to itself and the vectors before, and its part of diag(R).
 
-    Args:
-        panel: ``[B, b, N + SAMPLES]``; only the first N entries of each are a vector.
-        done: The vectors before, ``[B, a, N + SAMPLES]``.
-        size: N.
-        passes: Cholesky factorizations.
-
-    Returns:
-        The panel, and its part of the diagonal of R, ``[B, b]``, float64.
+    ``panel`` is ``[B, b, N + SAMPLES]``, of which the first N entries (``size``) are a vector;
+    ``done``, the vectors before, ``[B, a, N + SAMPLES]``; the diagonal ``[B, b]``, float64.
     """
     unit, tiny = _identity(panel), torch.finfo(panel.dtype).tiny ** 0.5
-    shift = SHIFT * len(unit) * torch.finfo(panel.dtype).eps * unit
+    shift = DIAGONAL_SHIFT * len(unit) * torch.finfo(panel.dtype).eps * unit
     stretch: Tensor | float = 1.0
     for _ in range(passes):
         panel = _take_off(panel, done, size)
         lengths = torch.linalg.vector_norm(panel[..., :size], dim=-1).clamp(min=tiny)
         panel = panel / lengths.unsqueeze(-1)
+        # Unlike `cholesky` it does not wait for the device to learn of a failure: that shows in Q.
         lower = torch.linalg.cholesky_ex(_gram(panel, size) + shift).L
         panel = torch.linalg.solve_triangular(lower, panel, upper=False)
         stretch = stretch * (lengths * lower.diagonal(dim1=-2, dim2=-1)).double()
@@ -207,16 +185,7 @@ def _gram(panel: Tensor, size: int) -> Tensor:
 
 
 def _take_off(panel: Tensor, done: Tensor, size: int) -> Tensor:
-    """Take from a panel its part along the vectors before.
-
-    Args:
-        panel: ``[B, b, N + SAMPLES]``.
-        done: ``[B, a, N + SAMPLES]``.
-        size: N.
-
-    Returns:
-        ``[B, b, N + SAMPLES]``.
-    """
+    """Return a panel, ``[B, b, N + SAMPLES]``, without its part along the vectors before."""
     if done.shape[1] == 0:
         return panel
     along = panel[..., :size] @ done[..., :size].mT
@@ -224,17 +193,10 @@ def _take_off(panel: Tensor, done: Tensor, size: int) -> Tensor:
 
 
 def _inverse_root(gram: Tensor, unit: Tensor) -> Tensor:
-    """Invert the Cholesky factor of a matrix close to the unit matrix, by products alone.
+    """Return the inverse Cholesky factor of ``[B, b, b]`` close to the unit matrix, by products.
 
     If ``X G X^T = I + E``, then ``(I - L) X`` with the lower triangle L of E, half its diagonal,
     leaves an E of the size of its square.
-
-    Args:
-        gram: G, ``[B, b, b]``.
-        unit: ``[b, b]``.
-
-    Returns:
-        Lower triangular, ``[B, b, b]``.
     """
     half = torch.ones_like(unit).tril(-1) + 0.5 * unit
     minus = -0.5 * unit
@@ -248,16 +210,10 @@ def _inverse_root(gram: Tensor, unit: Tensor) -> Tensor:
 def _judge(
     basis: Tensor, q: Tensor, log_stretch: Tensor, condition: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Tell which stretches are resolved, and bound their errors; see `orthonormalize`.
+    """Return which stretches are resolved and bounds of their errors; see `orthonormalize`.
 
-    Args:
-        basis: ``[B, N, K]``; its rounding errors are what counts.
-        q: ``[B, N, K]``.
-        log_stretch: ``[B, K]``.
-        condition: Of each column among those before it, ``[B, K]``, float64.
-
-    Returns:
-        Which are resolved, and bounds, ``[B, K]``.
+    ``basis`` and ``q`` are ``[B, N, K]``; ``condition``, of each column among those before it, is
+    ``[B, K]`` like the results.
     """
     info = torch.finfo(basis.dtype)
     sizes = basis.abs().amax(-1).to(q.dtype)
@@ -266,7 +222,7 @@ def _judge(
     norms = basis.shape[-1] ** 0.5 * sizes.clamp(min=info.tiny)
     error = info.eps * (q.abs().mT @ norms.unsqueeze(-1)).squeeze(-1)
     bound = SAFETY * info.eps * condition
-    shared = (bound * share_of_rows(q, sizes)).clamp(min=SAFETY * info.eps)
-    bound = torch.where(graded.unsqueeze(-1), shared, bound)
+    weighted = (bound * relative_row_size(q, sizes)).clamp(min=SAFETY * info.eps)
+    bound = torch.where(graded.unsqueeze(-1), weighted, bound)
     bound = bound.masked_fill(log_stretch.isneginf(), 0.0)
     return (log_stretch > (MARGIN * error).double().log()) & (bound < 1), bound

@@ -18,8 +18,9 @@ MARGIN = 3.0
 # Measured on a trained LSTM-512, intervals 1 to 30, both precisions: of the errors of its exponents
 # half were below 0.3 of these units, 99 % below 2 to 3; the largest of all was 6.
 SAFETY, SAMPLES = 3.0, 4
-# Samples of `share_of_rows` where the basis is not written out: off by a quarter, one time in ten.
-SHARE_SAMPLES = 16
+# Samples of `relative_row_size` for bases that are not written out: off by a quarter, one time in
+# ten.
+ROW_SIZE_SAMPLES = 16
 # Rows that differ by less than this factor are taken as of one size: the errors it could cost stay
 # below 1e-4 in float32, and sorting takes a sixth of the time of a Householder factorization.
 GRADED = 1e3
@@ -43,14 +44,7 @@ class Orthonormalization(NamedTuple):
 
 
 class CompactOrthonormalization(NamedTuple):
-    """The same for a complete basis that is kept as reflectors; see `Orthonormalization`.
-
-    Attributes:
-        basis: Q.
-        log_stretch: ``[B, N]``.
-        resolved: ``[B, N]``.
-        rounding_error: ``[B, N]``.
-    """
+    """The same for a complete basis that is kept as reflectors; see `Orthonormalization`."""
 
     basis: Reflectors
     log_stretch: Tensor
@@ -81,8 +75,8 @@ def random_signs(
     return upload((2 * signs - 1).to(dtype), device)
 
 
-def share_of_rows(q: Tensor, sizes: Tensor) -> Tensor:
-    """Tell how large the rows are that a column of Q lies in, relative to all rows.
+def relative_row_size(q: Tensor, sizes: Tensor) -> Tensor:
+    """Return how large the rows are that a column of Q lies in, relative to all rows.
 
     Args:
         q: ``[B, N, K]``.

@@ -11,12 +11,12 @@ from torch import Tensor
 from lightning_lyap.qr.error_bounds import (
     GRADED,
     MARGIN,
+    ROW_SIZE_SAMPLES,
     SAFETY,
-    SHARE_SAMPLES,
     CompactOrthonormalization,
     Orthonormalization,
     random_signs,
-    share_of_rows,
+    relative_row_size,
 )
 from lightning_lyap.qr.reflectors import Reflectors, rows_back
 
@@ -60,10 +60,10 @@ def householder_qr(basis: Tensor) -> Orthonormalization:
     diagonal = r.diagonal(dim1=-2, dim2=-1)
     signs = torch.where(diagonal < 0, -1.0, 1.0).to(basis.dtype)
     stretch = diagonal.abs()
-    bound = SAFETY * eps * condition(r, column_lengths)
+    bound = SAFETY * eps * _condition(r, column_lengths)
     if order is not None:
-        shared = (bound * share_of_rows(q, sizes)).clamp(min=SAFETY * eps)
-        bound = torch.where(graded[:, None], shared, bound)
+        weighted = (bound * relative_row_size(q, sizes)).clamp(min=SAFETY * eps)
+        bound = torch.where(graded[:, None], weighted, bound)
     bound = torch.where(stretch == 0, 0.0, bound)
     return Orthonormalization(
         q_in_order * signs.unsqueeze(-2),
@@ -74,14 +74,7 @@ def householder_qr(basis: Tensor) -> Orthonormalization:
 
 
 def _normalize(vector: Tensor) -> Orthonormalization:
-    """Factor a single column: a vector and its length.
-
-    Args:
-        vector: ``[B, N, 1]``.
-
-    Returns:
-        See `orthonormalize`.
-    """
+    """Factor a single column ``[B, N, 1]``: a vector and its length; see `orthonormalize`."""
     # In units of the largest entry: squares would overflow above 1e19 and vanish below 1e-19.
     unit = vector.abs().amax(-2, keepdim=True)
     lost = unit == 0
@@ -119,30 +112,22 @@ def reflector_qr(basis: Tensor) -> CompactOrthonormalization:
     signs = torch.where(diagonal < 0, -1.0, 1.0).to(basis.dtype)
     reflectors = Reflectors(factors, scales, signs, order)
     eps, size = torch.finfo(basis.dtype).eps, basis.shape[-1]
-    error = eps * size**0.5 * lengths(sizes.unsqueeze(-1), sizes)
-    bound = SAFETY * eps * condition(factors, column_lengths)
+    error = eps * size**0.5 * _lengths(sizes.unsqueeze(-1), sizes)
+    bound = SAFETY * eps * _condition(factors, column_lengths)
     if order is not None:
-        share = _sampled_share(reflectors, sizes)
-        bound = torch.where(graded[:, None], (bound * share).clamp(min=SAFETY * eps), bound)
-        error = torch.where(graded[:, None], error * share, error)
+        row_size = _sampled_row_size(reflectors, sizes)
+        bound = torch.where(graded[:, None], (bound * row_size).clamp(min=SAFETY * eps), bound)
+        error = torch.where(graded[:, None], error * row_size, error)
     bound = torch.where(stretch == 0, 0.0, bound)
     return CompactOrthonormalization(
         reflectors, stretch.double().log(), (stretch > MARGIN * error) & (bound < 1), bound
     )
 
 
-def _sampled_share(reflectors: Reflectors, sizes: Tensor) -> Tensor:
-    """Sample what `share_of_rows` computes.
-
-    Args:
-        reflectors: Q.
-        sizes: Sizes of the rows, ``[B, N]``, in the order in which the reflectors act.
-
-    Returns:
-        ``[B, N]``, float64.
-    """
+def _sampled_row_size(reflectors: Reflectors, sizes: Tensor) -> Tensor:
+    """Sample `relative_row_size`, ``[B, N]``, float64; ``sizes`` as the reflectors act on rows."""
     unit = sizes / sizes.amax(-1, keepdim=True)
-    signs = random_signs(sizes.shape[-1], sizes.dtype, sizes.device, SHARE_SAMPLES)
+    signs = random_signs(sizes.shape[-1], sizes.dtype, sizes.device, ROW_SIZE_SAMPLES)
     sampled = reflectors.rows_applied_to(unit.unsqueeze(-2) * signs.mT)
     squares = sampled.double().square().mean(-2)
     return (sizes.shape[-1] * squares / unit.double().square().sum(-1, keepdim=True)).sqrt()
@@ -167,16 +152,9 @@ class _Prepared(NamedTuple):
 
 
 def _prepare(basis: Tensor) -> _Prepared:
-    """Bring rows in order of falling size where they differ much, and zero columns to the end.
-
-    Args:
-        basis: ``[B, N, K]``.
-
-    Returns:
-        The basis and what is known of it.
-    """
-    sizes, graded, order = order_of_rows(basis)
-    column_lengths = lengths(basis, sizes)
+    """Bring rows in order of falling size where they differ much, and zero columns to the end."""
+    sizes, graded, order = _order_of_rows(basis)
+    column_lengths = _lengths(basis, sizes)
     if bool((column_lengths == 0).any()):  # squares of what is tiny vanish, too
         columns = (basis == 0).all(-2).int().argsort(dim=-1, stable=True)
         basis = basis.gather(-1, columns.unsqueeze(-2).expand_as(basis))
@@ -188,18 +166,14 @@ def _prepare(basis: Tensor) -> _Prepared:
     return _Prepared(basis, sizes, graded, order, column_lengths)
 
 
-def order_of_rows(basis: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Find the order in which rows are best factored.
+def _order_of_rows(basis: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return how the rows of a basis ``[B, N, K]`` are best ordered.
 
-    Args:
-        basis: ``[B, N, K]``.
-
-    Returns:
-        Sizes of the rows, ``[B, N]``; of which matrices they differ much, ``[B]``, bool; and the
-        order, ``[B, N]``, or None if every matrix can stay as it is.
+    Sizes of the rows, ``[B, N]``; of which matrices they differ much, ``[B]``, bool; and the order,
+    ``[B, N]``, or None if every matrix can stay as it is.
     """
     # The largest entry stands for a row's norm: squares would underflow below 1e-19.
-    # Two looks at the basis take less time than a copy of its absolute values.
+    # Two passes over the basis take less time than a copy of its absolute values.
     sizes = torch.maximum(basis.amax(-1), -basis.amin(-1))
     graded = sizes.amin(-1) * GRADED < sizes.amax(-1)
     if not bool(graded.any()):
@@ -209,16 +183,8 @@ def order_of_rows(basis: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     return sizes, graded, order
 
 
-def lengths(basis: Tensor, sizes: Tensor) -> Tensor:
-    """Measure the columns of a basis.
-
-    Args:
-        basis: ``[B, N, K]``.
-        sizes: Largest entries of its rows, ``[B, N]``.
-
-    Returns:
-        ``[B, K]``.
-    """
+def _lengths(basis: Tensor, sizes: Tensor) -> Tensor:
+    """Return the lengths of columns, ``[B, K]``; sizes are largest entries of rows, ``[B, N]``."""
     unit = _unit(sizes)
     if unit is None:
         return torch.linalg.vector_norm(basis, dim=-2)
@@ -226,31 +192,19 @@ def lengths(basis: Tensor, sizes: Tensor) -> Tensor:
 
 
 def _unit(sizes: Tensor) -> Tensor | None:
-    """Find units in which products neither overflow nor vanish.
-
-    Args:
-        sizes: Of what is to be multiplied, ``[B, N]``.
-
-    Returns:
-        The largest of them, ``[B, 1]``; None where all can stay as they are.
-    """
+    """Return a unit ``[B, 1]`` that keeps squares in range, or None if all sizes can stay."""
     unit = sizes.amax(-1, keepdim=True)
     if bool(((unit > 1 / FAR) & (unit < FAR)).all()):
         return None
     return unit.clamp(min=torch.finfo(sizes.dtype).tiny)
 
 
-def condition(r: Tensor, lengths: Tensor) -> Tensor:
+def _condition(r: Tensor, lengths: Tensor) -> Tensor:
     """Estimate ``|diag(|a_k|) R^-1 e_i|``, the condition of each column among those before it.
 
     Its square is the mean of ``(R^-T (z |a|))_i^2`` over random signs z; four samples are taken.
-
-    Args:
-        r: ``[B, K, K]``; below its diagonal nothing is read.
-        lengths: Of the columns a_k of the basis, ``[B, K]``.
-
-    Returns:
-        ``[B, K]``, float64.
+    Below the diagonal of ``r``, ``[B, K, K]``, nothing is read; the lengths of the columns a_k of
+    the basis and the result, float64, are ``[B, K]``.
     """
     if r.shape[-1] == 1:
         return torch.ones(r.shape[:-1], dtype=torch.float64, device=r.device)

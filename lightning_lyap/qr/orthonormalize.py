@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_lyap.qr.cholesky import PANEL, WIDE, cholesky_qr
+from lightning_lyap.qr.cholesky import FIRST_PANEL_WIDTH, PANEL_WIDTH, cholesky_qr
 from lightning_lyap.qr.error_bounds import (
     CompactOrthonormalization,
     Factorization,
@@ -53,7 +53,7 @@ def orthonormalize(basis: Tensor) -> Orthonormalization:
     Reference:
         Benettin et al. (1980), Meccanica 15, 9-20; Dieci and Van Vleck (1995).
     """
-    if not pays_on(basis.device):
+    if not cascade_is_faster_on(basis.device):
         return householder_qr(basis)
     cascade = Cascade()
     while True:
@@ -62,8 +62,8 @@ def orthonormalize(basis: Tensor) -> Orthonormalization:
             return result
 
 
-def pays_on(device: torch.device) -> bool:
-    """Tell whether `Cascade` is faster than Householder reflections on a device."""
+def cascade_is_faster_on(device: torch.device) -> bool:
+    """Return whether `Cascade` is faster than Householder reflections on a device."""
     return device.type == "cuda"
 
 
@@ -81,7 +81,7 @@ class Cascade:
     """
 
     def __init__(self) -> None:
-        self.panel_width = WIDE
+        self.panel_width = FIRST_PANEL_WIDTH
         self.level = 0
         self._most_columns = 0
         self._failed: Tensor | None = None
@@ -104,7 +104,7 @@ class Cascade:
         return result
 
     def holds(self) -> bool:
-        """Tell whether all results since the last question hold; go to the next level if not.
+        """Return whether all results since the last call hold; go to the next level if not.
 
         Waits for the device.
         """
@@ -116,21 +116,14 @@ class Cascade:
 
     def _go_on(self) -> None:
         """Take narrower panels, where that makes a difference, or go to the next level."""
-        if min(self.panel_width, self._most_columns) > PANEL:
-            self.panel_width = PANEL
+        if min(self.panel_width, self._most_columns) > PANEL_WIDTH:
+            self.panel_width = PANEL_WIDTH
         else:
             self.level += 1
 
 
 def _repaired(basis: Tensor) -> Orthonormalization:
-    """Factorize, and do what fails again with Householder reflections.
-
-    Args:
-        basis: ``[B, N, K]``.
-
-    Returns:
-        See `orthonormalize`.
-    """
+    """Factorize, and do what fails again with Householder reflections."""
     result, failed = cholesky_qr(basis, PASSES[-1])
     rows = failed.nonzero()[:, 0]
     if len(rows) == 0:

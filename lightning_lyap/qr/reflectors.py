@@ -23,7 +23,7 @@ class Reflectors:
         order: Rows of Q in the order in which the reflectors act on them, ``[B, N]``; None where
             that is their own.
         blocks: M, the number of bases that are on top of each other in each of ``B / M`` tangent
-            spaces; see `dynamics.base.num_blocks`. The uppermost of all come first, then those
+            spaces; see `DynamicalSystem.num_blocks`. The uppermost of all come first, then those
             below them, and so on.
     """
 
@@ -123,15 +123,12 @@ def dense(basis: Basis) -> Tensor:
     return basis.dense() if isinstance(basis, Reflectors) else basis
 
 
-def pays_for(basis: Tensor, blocks: int = 1) -> bool:
-    """Tell whether bases are better kept as reflectors: large complete ones, on the CPU.
+def better_as_reflectors(basis: Tensor, blocks: int = 1) -> bool:
+    """Return whether bases are better kept as reflectors: large complete ones, on the CPU.
 
     Args:
         basis: ``[B, N, K]``.
         blocks: How many are on top of each other.
-
-    Returns:
-        Whether they are.
     """
     size, count = basis.shape[1] // blocks, basis.shape[2]
     return basis.device.type == "cpu" and size == count >= SMALLEST
@@ -152,15 +149,7 @@ def rows_back(basis: Tensor, order: Tensor) -> Tensor:
 
 
 def _take(matrix: Tensor, order: Tensor) -> Tensor:
-    """Take the rows of each matrix in an order of its own.
-
-    Args:
-        matrix: ``[B, N, H]``, contiguous.
-        order: ``[B, N]``.
-
-    Returns:
-        ``[B, N, H]``, contiguous.
-    """
+    """Take the rows of each matrix ``[B, N, H]``, contiguous, in an order ``[B, N]`` of its own."""
     batch_size, size, width = matrix.shape
     starts = torch.arange(0, batch_size * size, size, device=matrix.device)
     rows = (order + starts.unsqueeze(-1)).flatten()

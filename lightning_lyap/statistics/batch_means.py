@@ -107,12 +107,7 @@ class StretchBins:
         self._put(log_stretch, end)
 
     def _put(self, log_stretch: Tensor, end: int) -> None:
-        """Add to the last bin if it is not full, else open another.
-
-        Args:
-            log_stretch: ``[B, K]``.
-            end: Steps counted so far.
-        """
+        """Add ``[B, K]`` to the last bin if it is not full, else open another."""
         last = self.ends[-1] - (self.ends[-2] if len(self.ends) > 1 else 0) if self.ends else 0
         if self.ends and last < self._width:
             self._sums[-1] = self._sums[-1] + log_stretch
@@ -137,16 +132,17 @@ class StretchBins:
         ends = torch.tensor([0, *self.ends], device=sums.device)
         done = torch.minimum(ends[:, None], steps[valid])
         cuts = _cuts(done, steps[valid])
-        length = steps[valid].double()
+        num_steps = steps[valid].double()
         at_cuts = total.gather(0, cuts.unsqueeze(-1).expand(-1, -1, sums.shape[-1]))
-        stretches, lengths = at_cuts / length.unsqueeze(-1), done.gather(0, cuts) / length
+        stretches, lengths = at_cuts / num_steps.unsqueeze(-1), done.gather(0, cuts) / num_steps
         rows = [(stretches[-1:], lengths[-1:])]
         for scale in range(1, NUM_SCALES):
             every = MAX_BATCHES >> scale
-            part, share = stretches[::every].diff(dim=0), lengths[::every].diff(dim=0)
-            whole = (share > 0).all(0)
-            part, share = part[:, whole], share[:, whole]
-            rows.append((part[::2] - part[1::2], share[::2] - share[1::2]))
+            part, length = stretches[::every].diff(dim=0), lengths[::every].diff(dim=0)
+            # Sequences of too few blocks have empty batches at this scale: they take no part in it.
+            whole = (length > 0).all(0)
+            part, length = part[:, whole], length[:, whole]
+            rows.append((part[::2] - part[1::2], length[::2] - length[1::2]))
         return Contrasts(
             squares=torch.stack([u.square().sum((0, 1)) for u, _ in rows]),
             cross=torch.stack([(u * w.unsqueeze(-1)).sum((0, 1)) for u, w in rows]),
@@ -156,14 +152,10 @@ class StretchBins:
 
 
 def _cuts(done: Tensor, steps: Tensor) -> Tensor:
-    """Find where to cut each sequence into `MAX_BATCHES` batches of as equal length as bins allow.
+    """Return where to cut each sequence into equal batches: indices of bins' ends.
 
-    Args:
-        done: Steps of each sequence at the bins' ends, ascending from 0, ``[bins + 1, B]``.
-        steps: Steps of each sequence, ``[B]``.
-
-    Returns:
-        Index of a bin's end for each cut, ``[MAX_BATCHES + 1, B]``, int64.
+    ``done``, ``[bins + 1, B]``, are the steps of each sequence at these ends, from 0; ``steps``,
+    ``[B]``, its steps; the cuts are ``[MAX_BATCHES + 1, B]``, int64.
     """
     wanted = torch.arange(MAX_BATCHES + 1, device=done.device).unsqueeze(-1) * steps / MAX_BATCHES
     return torch.stack([(done - cut).abs().argmin(0) for cut in wanted])

@@ -93,15 +93,10 @@ def uncertainty(contrasts: Contrasts) -> Uncertainty:
 
 
 def _scales(contrasts: Contrasts) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale mean squares to variances of the mean over sequences, scale by scale.
+    """Return variances of the mean, ``[S, K]``, their degrees of freedom and slopes in c', ``[S]``.
 
-    Args:
-        contrasts: The sums.
-
-    Returns:
-        Variances ``[S, K]``, their degrees of freedom ``[S]`` and their slopes in c' ``[S]``: the
-        spread over sequences, if there are two or more, then the scales at which all sequences
-        have contrasts and there are at most `MAX_BATCHES` batches in all.
+    The spread over sequences, if there are two or more, then the scales at which all sequences have
+    contrasts and there are at most `MAX_BATCHES` batches in all.
     """
     count = contrasts.count
     terms = contrasts.terms.tolist()
@@ -121,21 +116,14 @@ def _scales(contrasts: Contrasts) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _pool(variances: Tensor, degrees: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
-    """Estimate the variance at slope 1 of a line through all scales, the slope being unknown.
+    """Return the variance at slope 1 of a line through all scales and its degrees, ``[K]`` each.
 
-    Given the ratio of the finest scale to the variance wanted, the latter is a scaled inverse
-    chi-square, by the likelihood of independent chi-squares and a prior even in its logarithm. The
-    ratio's prior density on the logarithmic scale falls with its square root. The mixture over
-    ratios is then taken as the scaled inverse chi-square with its mean and variance.
-
-    Args:
-        variances: Estimates, ``[S, K]``.
-        degrees: Their degrees of freedom, ``[S]``.
-        slopes: Their slopes, ``[S]``.
-
-    Returns:
-        Variance ``[K]`` and its effective degrees of freedom ``[K]``. With four degrees of freedom
-        or fewer in all, too few to see a slope, the mean of all.
+    The slope is unknown. Given the ratio of the finest scale to the variance wanted, the latter is
+    a scaled inverse chi-square, by the likelihood of independent chi-squares and a prior even in
+    its logarithm. The ratio's prior density on the logarithmic scale falls with its square root.
+    The mixture over ratios is then taken as the scaled inverse chi-square with its mean and
+    variance. With four degrees of freedom or fewer in all, too few to see a slope, it is the mean
+    of all.
     """
     total, steepest = degrees.sum(), slopes.max()
     if len(degrees) == 1 or float(total) <= 4:
@@ -152,6 +140,7 @@ def _pool(variances: Tensor, degrees: Tensor, slopes: Tensor) -> tuple[Tensor, T
     weight = (log_density - 0.5 * log_ratio.unsqueeze(-1)).softmax(0)
     mean = total / (total - 2) * (weight * fitted).sum(0)
     square = total**2 / ((total - 2) * (total - 4)) * (weight * fitted.square()).sum(0)
+    # The mean square of a scaled inverse chi-square over its squared mean is (n - 2) / (n - 4).
     known = 4 + 2 / (square / mean.square() - 1)
     return mean * (known - 2) / known * scale, known
 

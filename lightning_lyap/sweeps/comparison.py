@@ -1,56 +1,27 @@
-"""What the spectra of many runs tell about their losses, and what early losses tell already."""
+"""What the spectra of many runs say about their losses, and what early losses say already."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import ne
 from typing import Any
 
-from lightning_lyap.estimator.result import MeanSpectrum
-from lightning_lyap.statistics.correlation import (
+from lightning_lyap.sweeps.comparable_runs import ComparedRun, comparable_runs
+from lightning_lyap.sweeps.correlation import (
     Association,
     associate,
     partial_spearman,
     pearson,
     spearman,
 )
-from lightning_lyap.sweeps.comparable_runs import (
-    choose_early_epoch,
-    measured_at,
-    of_one_kind,
-    why_unusable,
-)
 from lightning_lyap.sweeps.runs import Run
 
 MIN_RUNS = 3
-LEFT_OUT = ("num_unresolved",)  # of the arithmetic, not of the network
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A run that takes part in a comparison.
-
-    Attributes:
-        name: The run's name.
-        epoch: Epochs completed when its spectrum was measured.
-        spectrum: The spectrum.
-        best_loss: Its lowest validation loss.
-        early_loss: Its validation loss after the early epoch.
-    """
-
-    name: str
-    epoch: float
-    spectrum: MeanSpectrum
-    best_loss: float
-    early_loss: float
-
-    def statistics(self) -> dict[str, float]:
-        """Return the statistics of the spectrum by name."""
-        scalars = self.spectrum.measures().scalars()
-        return {name: value for name, value in scalars.items() if name not in LEFT_OUT}
 
 
 @dataclass(frozen=True)
-class Row:
+class Correlations:
     """How one quantity goes together with the lowest loss.
 
     Attributes:
@@ -58,7 +29,7 @@ class Row:
         num_runs: n, the runs in which it is finite.
         spearman: On ranks.
         pearson: On values.
-        given_early_loss: On ranks, beyond what the early loss tells; None for that itself.
+        given_early_loss: On ranks, beyond what the early loss says; None for that itself.
     """
 
     name: str
@@ -73,20 +44,20 @@ class Comparison:
     """The runs of a sweep side by side.
 
     Attributes:
-        subjects: The runs that take part.
+        runs: The runs that take part.
         skipped: Why the others don't, by name.
         early_epoch: Epoch of the early loss.
         settings: How the spectra were measured.
-        rows: A row for each statistic of the spectrum.
-        baseline: The row of the early loss.
+        rows: The correlations of each statistic of the spectrum.
+        baseline: Those of the early loss.
     """
 
-    subjects: list[Subject]
+    runs: list[ComparedRun]
     skipped: dict[str, str]
     early_epoch: float
     settings: dict[str, Any]
-    rows: list[Row]
-    baseline: Row
+    rows: list[Correlations]
+    baseline: Correlations
 
 
 def compare_runs(
@@ -116,102 +87,43 @@ def compare_runs(
     Raises:
         ValueError: If fewer than three runs can be compared.
     """
-    why = dict(skipped or {})
-    usable = []
-    for run in runs:
-        reason = why_unusable(run, epoch)
-        if reason:
-            why[run.name] = reason
-        else:
-            usable.append(run)
-    alike = of_one_kind(usable, epoch, why)
-    early = choose_early_epoch(alike, epoch) if early_epoch is None else early_epoch
-    subjects = []
-    for run in alike:
-        if math.isfinite(run.losses.get(early, math.nan)):
-            subjects.append(_subject(run, epoch, early))
-        else:
-            why[run.name] = f"no validation loss after epoch {early:g}, the early one"
-    if len(subjects) < MIN_RUNS:
+    compared, unusable, early = comparable_runs(runs, epoch, early_epoch)
+    why = {**(skipped or {}), **unusable}
+    if len(compared) < MIN_RUNS:
         lines = "".join(f"\n  {name}: {reason}" for name, reason in why.items())
         raise ValueError(
-            f"Expected at least {MIN_RUNS} runs to compare, but got {len(subjects)}. Train more, "
+            f"Expected at least {MIN_RUNS} runs to compare, but got {len(compared)}. Train more, "
             f"or see why these were skipped:{lines or ' none was.'}"
         )
-    options = {"num_resamples": num_resamples, "seed": seed}
-    settings = alike[0].history.settings
-    rows = [_row(name, subjects, options) for name in _statistics(subjects)]
-    best, first = [s.best_loss for s in subjects], [s.early_loss for s in subjects]
-    baseline = Row(
-        "early loss",
-        len(subjects),
-        associate(spearman, first, best, **options),
-        associate(pearson, first, best, **options),
-        None,
-    )
-    return Comparison(subjects, why, early, settings, rows, baseline)
+    correlate = partial(_correlate, compared, num_resamples=num_resamples, seed=seed)
+    rows = [correlate(name, values) for name, values in _statistics(compared).items()]
+    baseline = correlate("early loss", [run.early_loss for run in compared])
+    baseline = replace(baseline, given_early_loss=None)
+    return Comparison(compared, why, early, dict(compared[0].settings), rows, baseline)
 
 
-def _subject(run: Run, epoch: float | None, early: float) -> Subject:
-    """Take what a comparison needs from a run.
-
-    Args:
-        run: The run.
-        epoch: Epoch of the spectra, or None for the last.
-        early: Epoch of the early loss.
-
-    Returns:
-        The subject.
-    """
-    losses = run.losses
-    index = measured_at(run, epoch)
-    return Subject(
-        run.name,
-        run.history.epochs[index],
-        run.history.spectra[index],
-        min(filter(math.isfinite, losses.values())),
-        losses[early],
-    )
+def _statistics(runs: Sequence[ComparedRun]) -> dict[str, list[float]]:
+    """Return the statistics to compare; of those with noise included only what noise changes."""
+    of_runs = [run.statistics() for run in runs]
+    table = {name: [one[name] for one in of_runs] for name in of_runs[0]}
+    return {
+        name: values
+        for name, values in table.items()
+        if any(map(ne, values, table[name.removesuffix("_all")])) or not name.endswith("_all")
+    }
 
 
-def _statistics(subjects: Sequence[Subject]) -> list[str]:
-    """Name the statistics to compare.
-
-    Args:
-        subjects: The runs.
-
-    Returns:
-        Names; of those over all exponents only what differs from that over the resolved ones.
-    """
-    table = [subject.statistics() for subject in subjects]
-    resolved = {name: name.removesuffix("_all") for name in table[0]}
-    return [
-        name
-        for name, other in resolved.items()
-        if name == other or any(row[name] != row[other] for row in table)
-    ]
-
-
-def _row(name: str, subjects: Sequence[Subject], options: Mapping[str, int]) -> Row:
-    """Correlate a statistic of the spectra with the lowest losses.
-
-    Args:
-        name: The statistic.
-        subjects: The runs.
-        options: Of the bootstrap.
-
-    Returns:
-        The row, of the runs in which the statistic is finite.
-    """
-    pairs = [(subject.statistics()[name], subject) for subject in subjects]
-    known = [(value, subject) for value, subject in pairs if math.isfinite(value)]
-    values = [value for value, _ in known]
-    best = [subject.best_loss for _, subject in known]
-    early = [subject.early_loss for _, subject in known]
-    return Row(
+def _correlate(
+    runs: Sequence[ComparedRun], name: str, values: Sequence[float], **bootstrap: int
+) -> Correlations:
+    """Correlate a quantity with the lowest losses, over the runs in which it is finite."""
+    known = [(x, run) for x, run in zip(values, runs, strict=True) if math.isfinite(x)]
+    finite = [x for x, _ in known]
+    best, early = [run.best_loss for _, run in known], [run.early_loss for _, run in known]
+    return Correlations(
         name,
         len(known),
-        associate(spearman, values, best, **options),
-        associate(pearson, values, best, **options),
-        associate(partial_spearman, values, best, early, **options),
+        associate(spearman, finite, best, **bootstrap),
+        associate(pearson, finite, best, **bootstrap),
+        associate(partial_spearman, finite, best, early, **bootstrap),
     )

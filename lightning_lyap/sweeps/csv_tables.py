@@ -22,7 +22,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
         writer.writerows(rows)
 
 
-def read_table(path: Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
+def read_table(path: Path, required: Sequence[str] = ()) -> list[dict[str, str]]:
     """Read a CSV file.
 
     Args:
@@ -40,6 +40,7 @@ def read_table(path: Path, required: Iterable[str] = ()) -> list[dict[str, str]]
     if not path.is_file():
         raise FileNotFoundError(f"Expected {path} to be a CSV file, but it is no file.")
     try:
+        # Spreadsheets begin a file with a mark, which is no part of the first column's name.
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             columns = list(reader.fieldnames or ())
@@ -49,34 +50,15 @@ def read_table(path: Path, required: Iterable[str] = ()) -> list[dict[str, str]]
             f"Expected {path} to be a CSV file in UTF-8, but it can't be read as one: {error}. "
             "Write it again, or leave it out."
         ) from error
-    _check_columns(path, columns, list(required))
+    if len({*columns}) < len(columns) or not {*required} <= {*columns}:
+        raise ValueError(
+            f"Expected {path} to be a CSV file with distinct columns {', '.join(required)}, but "
+            f"got {', '.join(columns) or 'an empty file'}. Write them in its first line."
+        )
     for line, row in enumerate(rows, start=2):
-        if None in row:
+        if None in row:  # where csv puts values beyond the last column
             raise ValueError(
                 f"Expected {len(columns)} values in each line of {path}, but got more in line "
                 f"{line}. Write it again, or leave it out."
             )
     return [{name: text or "" for name, text in row.items() if name} for row in rows]
-
-
-def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str]) -> None:
-    """Check the header of a CSV file.
-
-    Args:
-        path: The file.
-        columns: Names in the header.
-        required: Columns it must have.
-
-    Raises:
-        ValueError: If it lacks one, or has one twice.
-    """
-    if any(name not in columns for name in required):
-        raise ValueError(
-            f"Expected {path} to be a CSV file with the columns {', '.join(required)}, but "
-            f"got {', '.join(columns) or 'an empty file'}. Write them in its first line."
-        )
-    if len(set(columns)) < len(columns):
-        raise ValueError(
-            f"Expected {path} to be a CSV file with distinct columns, but got "
-            f"{', '.join(columns)}. Give each a name of its own in its first line."
-        )

@@ -37,16 +37,18 @@ def read_losses(folder: Path, tag: str) -> Losses:
         tag: Name of the loss.
 
     Returns:
-        Losses by epochs completed; none if nothing in the folder tells them.
+        Losses by epochs completed; none if no file in the folder has them.
 
     Raises:
         ValueError: If a file can't be read.
     """
     # CSVLogger and event files count epochs from 0, `losses.csv` those completed.
     for file, completed in ((LOSS_FILE, 0), (LOGGER_FILE, 1)):
-        losses = _from_table(folder / file, tag, completed)
-        if losses:
-            return losses
+        path = folder / file
+        rows = read_table(path, ("epoch",)) if path.is_file() else []
+        pairs = [_numbers(path, row["epoch"], row[tag]) for row in rows if row.get(tag)]
+        if pairs:
+            return {epoch + completed: loss for epoch, loss in pairs}
     return _from_events(folder, tag)
 
 
@@ -70,38 +72,8 @@ def read_given_losses(path: Path) -> dict[str, Losses]:
     return given
 
 
-def _from_table(path: Path, tag: str, completed: int) -> Losses:
-    """Read the loss from a CSV file.
-
-    Args:
-        path: The file.
-        tag: Name of the loss, a column.
-        completed: What to add to its epochs for those completed.
-
-    Returns:
-        Losses by epochs completed; none if there is no such file or column.
-    """
-    if not path.is_file():
-        return {}
-    rows = read_table(path, ("epoch",))
-    pairs = [_numbers(path, row["epoch"], row[tag]) for row in rows if row.get(tag)]
-    return {epoch + completed: loss for epoch, loss in pairs}
-
-
 def _numbers(path: Path, epoch: str, loss: str) -> tuple[float, float]:
-    """Read a line of numbers.
-
-    Args:
-        path: Where it comes from.
-        epoch: Text.
-        loss: Text.
-
-    Returns:
-        Two numbers.
-
-    Raises:
-        ValueError: If one is none, or the epoch not finite.
-    """
+    """Return the numbers of a line of a CSV file; refuse what is none, and infinite epochs."""
     try:
         numbers = float(epoch), float(loss)
     except ValueError:
@@ -115,16 +87,8 @@ def _numbers(path: Path, epoch: str, loss: str) -> tuple[float, float]:
 
 
 def _from_events(folder: Path, tag: str) -> Losses:
-    """Read the loss from TensorBoard's event files.
-
-    Args:
-        folder: Where they are.
-        tag: Name of the loss.
-
-    Returns:
-        Losses by epochs completed; none without TensorBoard, or if Lightning's tag ``epoch`` does
-        not tell the epochs.
-    """
+    """Read the loss from TensorBoard's event files; none without their tag ``epoch``."""
+    # In the order they were written in: a run that goes on repeats epochs of the file before.
     files = sorted(folder.glob(EVENT_FILES), key=lambda file: (file.stat().st_mtime, file.name))
     if not files or find_spec("tensorboard") is None:
         return {}

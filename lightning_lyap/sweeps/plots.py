@@ -17,8 +17,8 @@ from lightning_lyap.plotting.canvas import (
     finish,
     index_ticks,
 )
-from lightning_lyap.statistics.correlation import Association
-from lightning_lyap.sweeps.comparison import Comparison, Subject
+from lightning_lyap.sweeps.comparable_runs import ComparedRun
+from lightning_lyap.sweeps.comparison import Comparison, Correlations
 from lightning_lyap.sweeps.report import format_association, when_measured
 
 LOSS_LABEL = "lowest validation loss"
@@ -56,7 +56,7 @@ def plot_spectra_by_loss(comparison: Comparison) -> tuple[Any, Any]:
     figure = Figure(figsize=(6.4, 4.2), dpi=DPI, layout="constrained")
     ax: Any = figure.add_subplot()
     draw_spectra(ax, comparison)
-    finish(ax, f"{len(comparison.subjects)} runs · spectra of {when_measured(comparison)}")
+    finish(ax, f"{len(comparison.runs)} runs · spectra of {when_measured(comparison)}")
     return figure, ax
 
 
@@ -68,19 +68,19 @@ def draw_spectra(ax: Any, comparison: Comparison, label: str = LOSS_LABEL) -> No
         comparison: The comparison.
         label: Of the color bar.
     """
-    colors, above = _colors(comparison.subjects)
+    colors, above = _colors(comparison.runs)
     ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    for subject in sorted(comparison.subjects, key=lambda s: -s.best_loss):
-        spectrum = subject.spectrum
+    for run in sorted(comparison.runs, key=lambda run: -run.best_loss):
+        spectrum = run.spectrum
         known = (spectrum.resolved & spectrum.exponents.isfinite()).cpu().numpy()
         values = np.where(known, spectrum.exponents.cpu().numpy(), np.nan)
         index = np.arange(1, values.size + 1)
         marker = "o" if values.size <= MAX_LABELS else None
-        color = colors.to_rgba(subject.best_loss)
+        color = colors.to_rgba(run.best_loss)
         ax.plot(index, values, color=color, linewidth=1.3, marker=marker, markersize=3.5)
     bar = ax.figure.colorbar(colors, ax=ax, label=label, extend="max" if above else "neither")
     bar.outline.set_visible(False)
-    count = comparison.subjects[0].spectrum.num_exponents
+    count = comparison.runs[0].spectrum.num_exponents
     ax.set(xlabel=INDEX_LABEL, ylabel=EXPONENT_LABEL, xlim=(0.5, count + 0.5))
     index_ticks(ax.xaxis, count)
     finish(ax, None)
@@ -97,16 +97,9 @@ def draw_statistic(ax: Any, comparison: Comparison, name: str) -> bool:
     Returns:
         Whether losses lie beyond the end of the scale, as triangles.
     """
-    subjects = comparison.subjects
-    values = [subject.statistics()[name] for subject in subjects]
     row = next(row for row in comparison.rows if row.name == name)
-    colors, _ = _colors(subjects)
-    losses = [subject.best_loss for subject in subjects]
-    beyond = _scatter(ax, _finite(values), losses, np.inf, colors)
-    ax.xaxis.get_major_locator().set_params(nbins=5, integer=name.startswith("num_"))
-    ax.set_xlabel(LABELS.get(name, name.replace("_", " ")))
-    ax.set_title(_caption(row.spearman), fontsize="small")
-    return beyond
+    values = [run.statistics()[name] for run in comparison.runs]
+    return _draw_row(ax, comparison, row, values, _label(name), np.inf)
 
 
 def plot_statistics_by_loss(comparison: Comparison) -> tuple[Any, Any]:
@@ -125,81 +118,75 @@ def plot_statistics_by_loss(comparison: Comparison) -> tuple[Any, Any]:
     """
     from matplotlib.figure import Figure
 
-    subjects = comparison.subjects
-    table = [subject.statistics() for subject in subjects]
     rows = [row for row in comparison.rows if row.spearman.value is not None]
-    panels = [([each[row.name] for each in table], row) for row in rows]
-    panels.append(([subject.early_loss for subject in subjects], comparison.baseline))
-    high = -(-len(panels) // COLUMNS)
+    count = len(rows) + 1
+    high = -(-count // COLUMNS)
     figure = Figure(figsize=(9.0, 2.7 * high + 0.5), dpi=DPI, layout="constrained")
-    grid = figure.subplots(high, COLUMNS, sharey=True, squeeze=False)
-    colors, _ = _colors(subjects)
-    clipped = False
-    losses = [subject.best_loss for subject in subjects]
-    axes = list(grid.flat)
-    for ax, (values, row) in zip(axes, panels, strict=False):
-        label, right = LABELS.get(row.name, row.name.replace("_", " ")), np.inf
-        if row is comparison.baseline:
-            label, right = f"validation loss after epoch {comparison.early_epoch:g}", _end(values)
-            ax.set_facecolor("0.95")
-        clipped |= _scatter(ax, _finite(values), losses, right, colors)
-        ax.xaxis.get_major_locator().set_params(nbins=5, integer=row.name.startswith("num_"))
-        ax.set_xlabel(label)
-        ax.set_title(_caption(row.spearman), fontsize="small")
-    for ax in axes[len(panels) :]:
+    axes = list(figure.subplots(high, COLUMNS, sharey=True, squeeze=False).flat)
+    beyond = [draw_statistic(ax, comparison, row.name) for ax, row in zip(axes, rows, strict=False)]
+    early = [run.early_loss for run in comparison.runs]
+    label = f"validation loss after epoch {comparison.early_epoch:g}"
+    shaded = axes[count - 1]
+    shaded.set_facecolor("0.95")
+    beyond.append(_draw_row(shaded, comparison, comparison.baseline, early, label, _end(early)))
+    for ax in axes[count:]:
         ax.remove()
     figure.supylabel(LOSS_LABEL, fontsize="medium")
-    beyond = " · triangles: beyond the axes" if clipped else ""
+    clipped = " · triangles: beyond the axes" if any(beyond) else ""
     figure.suptitle(
-        f"{len(subjects)} runs · spectra of {when_measured(comparison)}\n"
-        f"Spearman's correlation [95 % interval] · shaded: the loss alone{beyond}",
+        f"{len(comparison.runs)} runs · spectra of {when_measured(comparison)}\n"
+        f"Spearman's correlation [95 % interval] · shaded: the loss alone{clipped}",
         fontsize="medium",
     )
-    return figure, axes[: len(panels)]
+    return figure, axes[:count]
 
 
-def _scatter(
-    ax: Any, values: NDArray[np.float64], losses: Sequence[float], right: float, colors: Any
+def _label(name: str) -> str:
+    """Return the label of a statistic."""
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def _draw_row(
+    ax: Any,
+    comparison: Comparison,
+    row: Correlations,
+    values: Sequence[float],
+    label: str,
+    right: float,
 ) -> bool:
-    """Draw a point for each run; those beyond the scales lie on their ends, as triangles.
+    """Draw a quantity, ``[n]``, against the lowest losses; return whether some lie beyond the ends.
 
-    Args:
-        ax: Axes.
-        values: Of a statistic, ``[n]``.
-        losses: ``[n]``.
-        right: End of the scale of the values.
-        colors: Scale of the losses.
-
-    Returns:
-        Whether there are such.
+    Those, losses above the scale and values above ``right``, are drawn on its ends as triangles.
     """
-    loss, top = np.asarray(losses), colors.norm.vmax
-    beyond = (loss > top) | (values > right)
+    colors, _ = _colors(comparison.runs)
+    x, y = (
+        np.asarray(values, dtype=np.float64),
+        np.array([run.best_loss for run in comparison.runs]),
+    )
+    x[~np.isfinite(x)] = np.nan  # not drawn
+    top = colors.norm.vmax
+    beyond = (y > top) | (x > right)
     style = {"s": 26, "edgecolors": "0.2", "linewidths": 0.4}
     for chosen, marker in ((~beyond, "o"), (beyond, "^")):
         if chosen.any():
-            x, y = np.minimum(values[chosen], right), np.minimum(loss[chosen], top)
-            color = colors.to_rgba(loss[chosen])
-            ax.scatter(x, y, c=color, marker=marker, clip_on=False, **style)
+            at = np.minimum(x[chosen], right), np.minimum(y[chosen], top)
+            ax.scatter(*at, c=colors.to_rgba(y[chosen]), marker=marker, clip_on=False, **style)
     finish(ax, None)
     ax.margins(0.08)
+    ax.xaxis.get_major_locator().set_params(nbins=5, integer=row.name.startswith("num_"))
+    ax.set_xlabel(label)
+    minus = "\N{MINUS SIGN}"  # a hyphen is too short beside a plus
+    ax.set_title(format_association(row.spearman).replace("-", minus), fontsize="small")
     return bool(beyond.any())
 
 
-def _colors(subjects: Sequence[Subject]) -> tuple[Any, bool]:
-    """Make the color scale of the losses; runs that diverged would use up all of it.
-
-    Args:
-        subjects: The runs.
-
-    Returns:
-        The scale, and whether losses lie above its end.
-    """
+def _colors(runs: Sequence[ComparedRun]) -> tuple[Any, bool]:
+    """Return the color scale of the losses, and whether losses of diverged runs lie above it."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    losses = np.array([subject.best_loss for subject in subjects])
+    losses = np.array([run.best_loss for run in runs])
     top = _end(losses)
     # Without its end: yellow lines can't be seen on white.
     cut = ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, 256)))
@@ -208,18 +195,7 @@ def _colors(subjects: Sequence[Subject]) -> tuple[Any, bool]:
 
 
 def _end(values: Sequence[float] | NDArray[np.float64]) -> float:
-    """Find the largest value that is no outlier: three interquartile ranges above the quartile."""
+    """Return the largest value within three interquartile ranges above the upper quartile."""
     array = np.asarray(values)
     lower, upper = np.percentile(array, [25, 75])
     return float(array[array <= upper + 3 * (upper - lower)].max())
-
-
-def _finite(values: Sequence[float]) -> NDArray[np.float64]:
-    """Turn numbers into an array with NaN, which is not drawn, for what is not finite."""
-    array = np.asarray(values, dtype=np.float64)
-    return np.where(np.isfinite(array), array, np.nan)
-
-
-def _caption(association: Association) -> str:
-    """Set a coefficient with a true minus sign."""
-    return format_association(association).replace("-", "\N{MINUS SIGN}")

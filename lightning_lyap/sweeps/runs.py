@@ -1,7 +1,6 @@
 """The runs of a sweep: found below folders, loaded with their spectra and validation losses."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from glob import glob
@@ -19,7 +18,7 @@ class Run:
     """What a run left.
 
     Attributes:
-        name: What tells its folder from those of the other runs.
+        name: What its folder has not in common with those of the other runs.
         folder: Its log folder.
         history: Its spectra.
         losses: Its validation losses by epochs completed.
@@ -52,6 +51,7 @@ def find_spectra(
     found: dict[Path, dict[str, Path]] = {}
     for folder in _folders(places):
         for file in folder.rglob(SPECTRA_FILE):
+            # LOG_DIR/CALLBACK/spectra.npz, or with several modules LOG_DIR/CALLBACK/MODULE/...
             *_, above, parent = file.parent.parts
             if parent == callback:
                 found.setdefault(file.parent.parent, {})[""] = file
@@ -63,24 +63,12 @@ def find_spectra(
             "none. Train with LyapunovSpectrumCallback(save=True) and a logger, and name folders "
             "above what it wrote; a callback with a name of its own takes `--name`."
         )
-    chosen = {
-        folder: _choose(found[folder], module) for folder in sorted(found, key=_natural_order)
-    }
+    chosen = {each: _choose(found[each], module) for each in sorted(found, key=_natural_order)}
     return {folder: file for folder, file in chosen.items() if file is not None}
 
 
 def _folders(places: Sequence[str]) -> list[Path]:
-    """Expand glob patterns; a folder with such a name goes first.
-
-    Args:
-        places: Folders or patterns.
-
-    Returns:
-        Absolute folders.
-
-    Raises:
-        FileNotFoundError: If a place stands for none.
-    """
+    """Return absolute folders for folders and patterns; a folder named like a pattern is meant."""
     folders: list[Path] = []
     for place in places:
         here = [place] if Path(place).is_dir() else sorted(glob(place, recursive=True))
@@ -95,18 +83,7 @@ def _folders(places: Sequence[str]) -> list[Path]:
 
 
 def _choose(files: Mapping[str, Path], module: str | None) -> Path | None:
-    """Choose the spectra of one module.
-
-    Args:
-        files: By module; a run with a single one does not name it.
-        module: The module asked for, or None.
-
-    Returns:
-        The file; None if the run has several modules, but not this one.
-
-    Raises:
-        ValueError: If there are several and none is asked for.
-    """
+    """Return the spectra of the module asked for; None if a run has several, but not this one."""
     if len(files) == 1 and (module is None or "" in files):
         return next(iter(files.values()))
     if module is None:
@@ -152,14 +129,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _without_common_settings(names: Sequence[str]) -> list[str]:
-    """Leave out the settings that all names have.
-
-    Args:
-        names: ``KEY=VALUE,KEY=VALUE``, or anything else, which stays as it is.
-
-    Returns:
-        A name for each.
-    """
+    """Leave out what all of the names ``KEY=VALUE,KEY=VALUE`` have in common."""
     settings = [name.split(",") for name in names]
     common = {part for part in settings[0] if "=" in part}.intersection(*settings)
     kept = [[part for part in parts if part not in common] for parts in settings]
@@ -184,73 +154,36 @@ def load_runs(
         ValueError: If the user's losses are those of no run.
     """
     names = short_names(list(files))
-    if given is not None:
-        _refuse_strangers(given, files, names)
-    loaded = {
-        name: _load(name, folder, file, tag, given)
-        for name, (folder, file) in zip(names, files.items(), strict=True)
+    own = None if given is None else _by_name(given, dict(zip(names, files, strict=True)))
+    runs, skipped = [], {}
+    for name, (folder, file) in zip(names, files.items(), strict=True):
+        try:
+            history = SpectrumHistory.load(file)
+            losses = read_losses(folder, tag) if own is None else own.get(name, {})
+        except (ValueError, OSError) as error:  # noqa: PERF203 - the other runs are read
+            skipped[name] = str(error)
+        else:
+            runs.append(Run(name, folder, history, losses))
+    return runs, skipped
+
+
+def _by_name(given: Mapping[str, Losses], folders: Mapping[str, Path]) -> dict[str, Losses]:
+    """Return the user's losses by names of runs; refuse those of no run, or of several.
+
+    They are given by name, or by a folder at or above that of the run.
+    """
+    owners = {
+        key: [
+            name
+            for name, folder in folders.items()
+            if key == name or (key and folder.is_relative_to(Path(key).resolve()))
+        ]
+        for key in given
     }
-    runs = [run for run in loaded.values() if isinstance(run, Run)]
-    return runs, {name: why for name, why in loaded.items() if isinstance(why, str)}
-
-
-def _load(
-    name: str, folder: Path, file: Path, tag: str, given: Mapping[str, Losses] | None
-) -> Run | str:
-    """Load one run; see `load_runs`.
-
-    Args:
-        name: The run's name.
-        folder: Its log folder.
-        file: Its spectra.
-        tag: Name of the validation loss.
-        given: Losses of the user's by run, or None.
-
-    Returns:
-        The run, or why it can't be read.
-    """
-    try:
-        history = SpectrumHistory.load(file)
-        if given is None:
-            return Run(name, folder, history, read_losses(folder, tag))
-    except (ValueError, OSError) as error:
-        return str(error)
-    own = (losses for key, losses in given.items() if _is_of(key, name, folder))
-    return Run(name, folder, history, next(own, {}))
-
-
-def _is_of(key: str, name: str, folder: Path) -> bool:
-    """Tell whether a key of the user's stands for a run.
-
-    Args:
-        key: The run's name, or a folder at or above its log folder.
-        name: The run's name.
-        folder: Its log folder.
-
-    Returns:
-        Whether it does.
-    """
-    return key == name or (bool(key) and folder.is_relative_to(Path(key).resolve()))
-
-
-def _refuse_strangers(
-    given: Mapping[str, Losses], folders: Iterable[Path], names: Sequence[str]
-) -> None:
-    """Refuse losses of no run, or of several: they would be mistaken.
-
-    Args:
-        given: Losses by run.
-        folders: The runs' log folders.
-        names: The runs' names.
-
-    Raises:
-        ValueError: If there are any.
-    """
-    pairs = list(zip(names, folders, strict=True))
-    count = Counter({key: sum(_is_of(key, *pair) for pair in pairs) for key in given})
-    wrong = [key for key in given if count[key] != 1]
+    wrong = [key for key, names in owners.items() if len(names) != 1]
     if wrong:
         raise ValueError(
-            f"Expected the column `run` of the losses to name the runs {list(names)}, or a folder "
-            f"with a single one of them, but got {wrong}."
+            f"Expected the column `run` of the losses to name the runs {list(folders)}, or a "
+            f"folder with a single one of them, but got {wrong}."
         )
+    return {name: given[key] for key, (name,) in owners.items()}

@@ -14,8 +14,8 @@ class ExactResume(Callback):
     (``ModelCheckpoint(save_on_train_epoch_end=True)``), they do not. With several processes it does
     nothing: a checkpoint holds the generators of the first one alone.
 
-    Other data than the run began with is refused, where the DataModule tells its source: a stand-in
-    may have taken the place of real data meanwhile, or the other way round.
+    Other data than the run began with is refused, if the DataModule has a ``resolved_source``: a
+    stand-in may have taken the place of real data meanwhile, or the other way round.
     """
 
     def __init__(self) -> None:
@@ -50,6 +50,7 @@ class ExactResume(Callback):
         if self._restored is None or trainer.world_size > 1:
             return
         torch.set_rng_state(self._restored["cpu"].cpu())
+        # On another number of devices no state is that of any one of them.
         if len(self._restored["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["cuda"]])
         self._restored = None

@@ -33,5 +33,6 @@ def write_hyperparameters(
     for column in table.experiment.hparam_infos:
         column.differs = column.name in first
     stored.content = table.SerializeToString()
+    # `add_hparams` would write them into a folder below, as a run of its own.
     for summary in summaries:
         writer._get_file_writer().add_summary(summary)

@@ -36,27 +36,22 @@ class LossRecorder(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the losses of the epoch that ends, and write them."""
+        logged = trainer.callback_metrics
         self.losses[trainer.current_epoch + 1] = {
-            name: float(trainer.callback_metrics[name])
-            for name in ("train/loss", "val/loss")
-            if name in trainer.callback_metrics
+            name: float(logged[name]) for name in ("train/loss", "val/loss") if name in logged
         }
         if self._path is not None and trainer.is_global_zero:
             with guarded("warn", "saving", self._warn_once):
                 save_losses(self._path, self.losses)
 
     def _warn_once(self, message: str) -> None:
-        """Warn about the first failure to write; the losses are kept for the next time.
-
-        Args:
-            message: What went wrong.
-        """
+        """Warn about the first failure to write; the losses are kept for the next time."""
         if not self._warned:
             rank_zero_warn(f"{LOSS_FILE} is behind: {message}")
         self._warned = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the losses."""
+        """Return the losses, by epochs as text."""
         return {"losses": {str(epoch): losses for epoch, losses in self.losses.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -2,32 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from lightning_lyap.statistics.measures import SpectrumMeasures
+
 LOSS = "val/loss"
 # Of all recurrent modules together.
-COSTS = ("seconds", "epoch_fraction")
-# What `LyapunovSpectrumCallback` logs.
-STATISTICS = (
-    *COSTS,
-    "max",
-    "max_standard_error",
-    "max_margin",
-    "mean",
-    "mean_all",
-    "variance",
-    "variance_all",
-    "min",
-    "std_over_sequences",
-    "num_positive",
-    "kaplan_yorke_dimension",
-    "kolmogorov_sinai_entropy",
-    "num_unresolved",
-    "rounding_error",
-    "certified",
-)
+COSTS = {"seconds", "epoch_fraction"}
+# What `LyapunovSpectrumCallback` logs of each module: numbers, not the flags.
+STATISTICS = {each.name for each in fields(SpectrumMeasures) if each.type is not bool}
+STATISTICS |= {"max_standard_error", "max_margin", "rounding_error", "certified"}
 
 
 def objective_keys(objective: Any) -> tuple[str, ...]:
@@ -85,8 +72,8 @@ class Objective(Callback):
     """Keeps the latest metrics of a run, through checkpoints too, and refuses unknown objectives.
 
     Before training where the names are known: a LightningModule may tell what it logs by an
-    attribute ``metric_names``, and `STATISTICS` are those of spectra. Otherwise, in a sweep, at the
-    end of the first epoch with a validation.
+    attribute ``metric_names``, and the names of the statistics of spectra are given. Otherwise, in
+    a sweep, at the end of the first epoch with a validation.
 
     Args:
         objective: A name, or a list of names.
@@ -112,15 +99,14 @@ class Objective(Callback):
             ValueError: If a name is known to be none.
         """
         declared: Sequence[str] | None = getattr(pl_module, "metric_names", None)
-        spectra = {f"{self._spectra}/{name}" for name in STATISTICS}
+        spectra = {f"{self._spectra}/{name}" for name in STATISTICS | COSTS}
         names = {*(declared or ()), *spectra, *self._best_names(trainer)}
-        bad = [
+        possible = {
             key
             for key in self.keys
-            if key not in names
-            and (key.split("/")[-1] not in STATISTICS if self._place(key) else declared is not None)
-        ]
-        self._refuse(bad, names)
+            if (key.split("/")[-1] in STATISTICS if self._place(key) else declared is None)
+        }
+        self._refuse_unless(possible, names)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that there was a validation."""
@@ -135,11 +121,16 @@ class Objective(Callback):
         self.metrics |= {key: float(value) for key, value in trainer.callback_metrics.items()}
         loss = self.metrics.get(LOSS, math.nan)
         if math.isfinite(loss):
-            best = f"{LOSS}_best"
-            self.metrics[best] = min(loss, self.metrics.get(best, math.inf))
+            self.metrics[f"{LOSS}_best"] = min(loss, self.metrics.get(f"{LOSS}_best", math.inf))
         if self._swept and (self._validated or not trainer.enable_validation):
             names = {*self.metrics, *self._best_names(trainer)}
-            self._refuse([key for key in self.keys if not self._may_come(key, names)], names)
+            # Spectra whose first measurement failed may come, but on the modules of the others;
+            # `epoch_fraction` comes with the second.
+            places = {self._place(name) for name in names} - {""}
+            possible = {f"{self._spectra}/{name}" for name in COSTS}
+            spectra = [key for key in self.keys if self._place(key)]
+            possible |= {key for key in spectra if not places or self._place(key) in places}
+            self._refuse_unless(possible, names)
 
     def final_metrics(self, trainer: Trainer) -> dict[str, float]:
         """Return all metrics at the end of a run.
@@ -165,42 +156,21 @@ class Objective(Callback):
         self.metrics = dict(state_dict["metrics"])
 
     def _place(self, key: str) -> str:
-        """Return what comes before the statistic in the name of one of a spectrum; else nothing."""
-        return key.rpartition("/")[0] if key.startswith(f"{self._spectra}/") else ""
-
-    def _may_come(self, key: str, names: set[str]) -> bool:
-        """Tell whether a metric is there after an epoch, or may still come.
-
-        Args:
-            key: Its name.
-            names: Those of the metrics.
-
-        Returns:
-            Also true of statistics of spectra, as the first measurement may fail, unless those that
-            are there are of other modules.
-        """
-        statistics = {name for name in names if name.split("/")[-1] not in COSTS}
-        places = {self._place(name) for name in statistics} - {""}
-        late = bool(self._place(key)) and (not places or self._place(key) in places)
-        return key in names or late
+        """Return what precedes the statistic in the name of a module's; nothing for other names."""
+        place, _, statistic = key.rpartition("/")
+        return place if key.startswith(f"{self._spectra}/") and statistic not in COSTS else ""
 
     def _best_names(self, trainer: Trainer) -> set[str]:
         """Return the names of the best values: of the loss, and of what checkpoints go by."""
         chosen: Any = trainer.checkpoint_callbacks
         monitors = {one.monitor for one in chosen if one.monitor}
+        # As long as nothing was logged a loss may come.
         lossless = bool(self.metrics) and LOSS not in self.metrics
         return {f"{name}_best" for name in (monitors if lossless else {*monitors, LOSS})}
 
-    def _refuse(self, bad: Sequence[str], names: set[str]) -> None:
-        """Refuse names that are no metrics.
-
-        Args:
-            bad: The names.
-            names: Those of the metrics.
-
-        Raises:
-            ValueError: If there are any.
-        """
+    def _refuse_unless(self, possible: set[str], names: set[str]) -> None:
+        """Refuse objectives that are neither names of metrics nor possible otherwise."""
+        bad = [key for key in self.keys if key not in names | possible]
         if bad:
             raise ValueError(
                 f"Expected `objective` to name metrics of the run, but got {', '.join(bad)}. There "

@@ -1,13 +1,20 @@
 """What both tasks share: which cell, how large, how initialized, and what is logged."""
 
 from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
 
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from lightning_lyap._checks import check_count, check_range
 
-CELLS = ("lstm", "gru", "rnn", "rnn_relu")
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "rnn": nn.RNN,
+    "rnn_relu": partial(nn.RNN, nonlinearity="relu"),
+}
 
 
 def build_recurrent(
@@ -38,23 +45,9 @@ def build_recurrent(
     check_count("hidden_size", hidden_size, 1)
     check_count("num_layers", num_layers, 1)
     check_range("init_p", init_p, 0, open_low=True)
-    size = {
-        "input_size": input_size,
-        "hidden_size": hidden_size,
-        "num_layers": num_layers,
-        "bias": bias,
-        "batch_first": True,
-    }
-    recurrent: nn.RNNBase
-    match cell:
-        case "lstm":
-            recurrent = nn.LSTM(**size)
-        case "gru":
-            recurrent = nn.GRU(**size)
-        case "rnn" | "rnn_relu":
-            recurrent = nn.RNN(**size, nonlinearity="relu" if cell == "rnn_relu" else "tanh")
-        case _:
-            raise ValueError(f"Expected `cell` to be one of {CELLS}, but got {cell!r}.")
+    if cell not in [*CELLS]:
+        raise ValueError(f"Expected `cell` to be one of {tuple(CELLS)}, but got {cell!r}.")
+    recurrent = CELLS[cell](input_size, hidden_size, num_layers, bias=bias, batch_first=True)
     for name, parameter in recurrent.named_parameters():
         if name.startswith("weight"):
             nn.init.uniform_(parameter, -init_p, init_p)

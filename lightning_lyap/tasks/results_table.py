@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from lightning_lyap.history import SpectrumHistory
+from lightning_lyap.sweeps.report import align
 
 COLUMNS = {
     "epoch": "epoch",
@@ -14,6 +15,7 @@ COLUMNS = {
     "kaplan_yorke_dimension": "dimension",
     "seconds": "seconds",
 }
+FORMATS = {"epoch": "g", "seconds": ".2f"}
 
 
 def results_table(
@@ -40,7 +42,7 @@ def results_table(
 
 
 def format_table(rows: list[dict[str, float]]) -> str:
-    """Set rows as plain text in columns.
+    """Return rows as plain text in columns.
 
     Args:
         rows: Values by the names in `COLUMNS`; what a row lacks is shown as a dash.
@@ -52,25 +54,8 @@ def format_table(rows: list[dict[str, float]]) -> str:
         >>> print(format_table([{"epoch": 1.0, "max": -0.5}]).splitlines()[1].split())
         ['1', '-', '-', '-0.5000', '-', '-', '-', '-']
     """
-    shown = [[_number(row.get(name), name) for name in COLUMNS] for row in rows]
-    table = [list(COLUMNS.values()), *shown]
-    widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in table
-    )
-
-
-def _number(value: float | None, name: str) -> str:
-    """Set one number.
-
-    Args:
-        value: The number, or None.
-        name: Its column.
-
-    Returns:
-        Text.
-    """
-    if value is None:
-        return "-"
-    return {"epoch": f"{value:g}", "seconds": f"{value:.2f}"}.get(name, f"{value:.4f}")
+    cells = [
+        [format(row[name], FORMATS.get(name, ".4f")) if name in row else "-" for name in COLUMNS]
+        for row in rows
+    ]
+    return align([list(COLUMNS.values()), *cells], ">" * len(COLUMNS))

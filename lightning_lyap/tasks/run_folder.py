@@ -63,19 +63,16 @@ class RunFolder:
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / LOCK_FILE)
         try:
-            lock.acquire(timeout=patience)
+            held = FileLock(self.path / LOCK_FILE).acquire(timeout=patience)
         except Timeout:
             raise RuntimeError(
                 f"Expected {self.path} for this process alone, but another one trains in it. Wait "
                 "until it ends, or stop it; a sweep's jobs may outlive the command that started "
                 "them."
             ) from None
-        try:
+        with held:
             yield
-        finally:
-            lock.release()
 
     def finished(self) -> dict[str, float] | None:
         """Return what a finished run left.
@@ -123,31 +120,29 @@ class RunFolder:
             _write(self.path / FINISHED_FILE, record)
 
     def _refuse_strangers(self) -> None:
-        """Refuse a folder with a run of other settings.
-
-        Raises:
-            ValueError: If it is one.
-        """
+        """Refuse a folder with a run of other settings, or with checkpoints of unknown ones."""
         found = _read(self.path / SETTINGS_FILE)
-        if found is None and self.checkpoint() is not None:
+        if found is None:
+            if self.checkpoint() is None:
+                return
             raise ValueError(
                 f"Expected {self.path} to be new or to tell its run's settings, but got "
                 f"checkpoints without {SETTINGS_FILE}. Name another folder, or go on with that run "
                 "by `resume=`."
             )
-        found = None if found is None else _as_named_now(found)
-        if found is None or digest(found) == digest(self._settings):
-            return
-        raise ValueError(
-            f"Expected the settings of the run in {self.path}, but got "
-            f"{'; '.join(differences(found, self._settings))}. A folder holds one run: name "
-            "another one (hydra.run.dir, hydra.sweep.dir), delete it, or go on with other settings "
-            f"by `resume={self.path / CHECKPOINT}`. Its own settings are in {SETTINGS_FILE}."
-        )
+        found = _as_named_now(found)
+        if digest(found) != digest(self._settings):
+            raise ValueError(
+                f"Expected the settings of the run in {self.path}, but got "
+                f"{'; '.join(differences(found, self._settings))}. A folder holds one run: name "
+                "another one (hydra.run.dir, hydra.sweep.dir), delete it, or go on with other "
+                f"settings by `resume={self.path / CHECKPOINT}`. Its own settings are in "
+                f"{SETTINGS_FILE}."
+            )
 
 
 def digest(settings: Mapping[str, Any]) -> str:
-    """Tell settings apart by a short text; their order does not matter.
+    """Return a short text that is the same for the same settings; their order does not matter.
 
     Args:
         settings: Plain numbers, text, lists and dicts.
@@ -159,7 +154,7 @@ def digest(settings: Mapping[str, Any]) -> str:
 
 
 def differences(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Say how settings differ from those of a run.
+    """Return how settings differ from those of a run.
 
     Args:
         found: The run's.
@@ -208,6 +203,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file of JSON; it appears whole."""
     with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
+        # Or a crash of the machine could leave the new name with none of its content.
         file.flush()
         os.fsync(file.fileno())
 

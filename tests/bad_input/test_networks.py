@@ -58,11 +58,12 @@ SETTINGS: dict[str, st.SearchStrategy[Any]] = {
     "orthonormalize_every": bad_counts(1),
     "state": bad_words("full", "hidden"),
     "layers": bad_words("joint", "union"),
-    "dtype": st.sampled_from([torch.float16, "float64", np.float32, 3, [torch.float32]]),
+    "dtype": st.sampled_from([torch.float16, "float16", np.float32, 3, [torch.float32]]),
 }
 OF_NETWORKS = {name: kind for name, kind in SETTINGS.items() if name != "orthonormalize_every"} | {
     "num_sequences": bad_counts(1),
     "num_steps": bad_counts(1),
+    "dtype": st.sampled_from([torch.float16, "float64", np.float32, 3, [torch.float32]]),
     "modules": st.sampled_from([3, [3], [None], [["rnn"]], "nobody", ["nobody"], [], b"rnn"]),
 }
 

@@ -27,7 +27,7 @@ class TestShares:
                 call(None)
 
         monkeypatch.setattr("lightning_lyap.estimator.batching.run_side_by_side", side_by_side)
-        monkeypatch.setattr("lightning_lyap.estimator.batching.num_shares", lambda count: 2)
+        monkeypatch.setattr("lightning_lyap.estimator.batching.usable_threads", lambda: 2)
         run = partial(lyapunov_spectrum, network("RNN", 128), characters(2, 1))
         parallel.as_one_share(run)
         assert shared == []

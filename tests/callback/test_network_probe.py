@@ -10,9 +10,10 @@ import pytest
 from torch import Tensor, nn
 
 from lightning_lyap.callback import network_probe
+from lightning_lyap.callback.errors import WarnOnce
 from lightning_lyap.callback.measurement import estimate_spectra
 from lightning_lyap.callback.network_probe import NetworkProbe
-from lightning_lyap.callback.run_histories import Ledger
+from lightning_lyap.callback.run_histories import Failures, RunHistories
 from lightning_lyap.estimator.settings import MeasurementSettings
 from tests.networks import Predictor, Windows, sequences
 
@@ -39,8 +40,9 @@ def fake_trainer(network: nn.Module, datamodule: Any = None) -> Any:
 
 
 def probe_of(trainer: Any) -> NetworkProbe:
-    ledger = Ledger(SETTINGS.as_dict(), "raise")
-    return NetworkProbe(trainer, trainer.lightning_module, None, SETTINGS, ledger)
+    warn_once = WarnOnce()
+    failures = Failures(trainer, RunHistories(SETTINGS.as_dict(), warn_once), "raise", warn_once)
+    return NetworkProbe(trainer, trainer.lightning_module, None, SETTINGS, failures)
 
 
 @pytest.mark.parametrize("due", [True, False])
@@ -65,13 +67,13 @@ def test_a_round_is_measured_once_and_taken_once(monkeypatch: pytest.MonkeyPatch
     trainer = fake_trainer(network, Windows())
     probe = probe_of(trainer)
     probe.begin(due=True)
-    measured = probe.measure(trainer, network)
-    assert probe.take(trainer, network) is measured
+    measured = probe.measure()
+    assert probe.take() is measured
     assert list(measured.by_module) == ["rnn"]
     assert measured.by_module["rnn"].spectrum.num_sequences == 2
     assert measured.seconds >= measured.by_module["rnn"].seconds > 0
     assert len(asked) == 1
-    assert probe.take(trainer, network) is not measured
+    assert probe.take() is not measured
     assert len(asked) == 2
 
 
@@ -83,10 +85,10 @@ def test_what_was_measured_in_a_round_that_broke_off_is_not_taken_in_the_next() 
     for _ in range(2):
         probe.begin(due=True)
         network(sequences(1).tensors[0])
-        spectra.append(probe.measure(trainer, network))
+        spectra.append(probe.measure())
     probe.begin(due=True)
     network(sequences(1).tensors[0])
-    assert probe.take(trainer, network) not in spectra
+    assert probe.take() not in spectra
 
 
 def test_an_error_that_is_raised_keeps_nothing_once_it_was_handled() -> None:
@@ -106,7 +108,7 @@ def test_an_error_that_is_raised_keeps_nothing_once_it_was_handled() -> None:
     gc.disable()
     try:
         with suppress(RuntimeError):
-            probe.measure(trainer, network)
+            probe.measure()
         assert [one() for one in held] == [None]
     finally:
         gc.enable()

@@ -96,10 +96,10 @@ def test_split_finite() -> None:
 
 
 def test_histograms_go_to_loggers_that_take_them_without_infinities() -> None:
-    experiment, other = Experiment(), ImageLogger()
-    loggers = [SimpleNamespace(experiment=experiment), other]
+    experiment = Experiment()
     values = torch.tensor([0.5, math.nan, -1.0, -math.inf])
-    log_histogram(loggers, "lyapunov/exponents", values, 7)
+    for logger in (SimpleNamespace(experiment=experiment), ImageLogger()):
+        log_histogram(logger, "lyapunov/exponents", values, 7)
     ((tag, sent, step),) = experiment.histograms
     assert (tag, sent.tolist(), step) == ("lyapunov/exponents", [0.5, -1.0], 7)
 
@@ -107,14 +107,15 @@ def test_histograms_go_to_loggers_that_take_them_without_infinities() -> None:
 def test_nothing_finite_sends_no_histogram() -> None:
     experiment = Experiment()
     logger = SimpleNamespace(experiment=experiment)
-    log_histogram([logger], "t", torch.tensor([math.nan]), 0)
+    log_histogram(logger, "t", torch.tensor([math.nan]), 0)
     assert experiment.histograms == []
 
 
 def test_images_go_to_each_logger_in_its_own_way() -> None:
     experiment, own, none = Experiment(), ImageLogger(), SimpleNamespace(experiment=object())
     image = np.zeros((2, 3, 4), np.uint8)
-    log_image([SimpleNamespace(experiment=experiment), own, none], "lyapunov/history", image, 5)
+    for logger in (SimpleNamespace(experiment=experiment), own, none):
+        log_image(logger, "lyapunov/history", image, 5)
     assert experiment.images == [("lyapunov/history", image, 5, "HWC")]
     assert own.images == [("lyapunov/history", [image], 5)]
 

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 
 from lightning_lyap import SpectrumHistory
-from tests.reporters import fake_trainer, measurement, reporter
+from tests.reporters import Reports, fake_trainer, measurement
 
 
 def test_a_history_that_ends_is_written_before_its_file_is_written_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of each module to its own folder, and again until that succeeds."""
-    trainer, report = fake_trainer(tmp_path), reporter(figures=False)
-    report.open(trainer, ["a", "b"])
+    trainer, reports = fake_trainer(tmp_path), Reports(figures=False)
     save, failing = SpectrumHistory.save, {"spectra_until_step_7.npz"}
 
     def save_or_fail(history: SpectrumHistory, path: Path) -> Path:
@@ -23,21 +22,18 @@ def test_a_history_that_ends_is_written_before_its_file_is_written_over(
         return save(history, path)
 
     monkeypatch.setattr(SpectrumHistory, "save", save_or_fail)
-    for name, level in (("a", 1.0), ("b", 2.0)):
-        report.show(trainer, 0.0, name, f"{name}/", measurement(level, level))
+    reports.publish(trainer, 0.0, a=measurement(1.0, 1.0), b=measurement(2.0, 2.0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name, level in (("a", 3.0), ("b", 4.0)):
-            report.show(trainer, 1.0, name, f"{name}/", measurement(level))
-    said = [history.failures[0]["message"] for history in report.histories.values()]
+        reports.publish(trainer, 1.0, a=measurement(3.0), b=measurement(4.0))
+    said = [history.failures[0]["message"] for history in reports.histories.values()]
     assert said == ["OSError while saving: disk is full"] * 2
     saved = {name: tmp_path / f"logs/lyapunov/{name}" for name in "ab"}
     before = {name: folder / "spectra.npz" for name, folder in saved.items()}
     widths = [SpectrumHistory.load(before[name]).exponents().shape[1] for name in "ab"]
     assert widths == [2, 2]
     failing.clear()
-    for name, level in (("a", 5.0), ("b", 6.0)):
-        report.show(trainer, 2.0, name, f"{name}/", measurement(level))
+    reports.publish(trainer, 2.0, a=measurement(5.0), b=measurement(6.0))
     ended = [SpectrumHistory.load(saved[n] / "spectra_until_step_7.npz") for n in "ab"]
     assert [history.exponents().tolist() for history in ended] == [[[1.0, 1.0]], [[2.0, 2.0]]]
     now = [SpectrumHistory.load(before[name]).exponents().tolist() for name in "ab"]
@@ -49,7 +45,7 @@ def test_a_history_that_ends_is_written_before_its_file_is_written_over(
 def test_a_history_that_ended_goes_to_the_folder_of_its_run_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
-    report, save = reporter(figures=False), SpectrumHistory.save
+    reports, save = Reports(figures=False), SpectrumHistory.save
     fails = [True]
 
     def fail_once(history: SpectrumHistory, path: Path) -> Path:
@@ -58,12 +54,10 @@ def test_a_history_that_ended_goes_to_the_folder_of_its_run_alone(
         return save(history, path)
 
     first, later = fake_trainer(tmp_path / "one"), fake_trainer(tmp_path / folder)
-    report.open(first, ["rnn"])
-    report.show(first, 0.0, "rnn", "", measurement(1.0, 1.0))
+    reports.publish(first, 0.0, rnn=measurement(1.0, 1.0))
     monkeypatch.setattr(SpectrumHistory, "save", fail_once)
     with pytest.warns(UserWarning, match="disk is full!"):
-        report.show(first, 1.0, "rnn", "", measurement(2.0))
-    report.open(later, ["rnn"])
-    report.show(later, 2.0, "rnn", "", measurement(3.0))
+        reports.publish(first, 1.0, rnn=measurement(2.0))
+    reports.publish(later, 2.0, rnn=measurement(3.0))
     ended = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("spectra_until*")}
     assert ended == ({"one"} if folder == "one" else set())

@@ -5,89 +5,84 @@ from typing import Any
 
 import pytest
 
-from lightning_lyap.callback.cost import Pace
-from lightning_lyap.callback.run_histories import Ledger
-from lightning_lyap.callback.run_state import LoggedValues, RunSoFar
+from lightning_lyap.callback.errors import WarnOnce
+from lightning_lyap.callback.run_histories import RunHistories
+from lightning_lyap.callback.run_state import RunState
 
 START: Any = SimpleNamespace(global_step=0)
 LATER: Any = SimpleNamespace(global_step=7)
 
 
-class Parts:
-    """A run, and where its parts are kept."""
-
-    def __init__(self) -> None:
-        self.ledger, self.pace = Ledger({"state": "full"}), Pace()
-        self.logged = LoggedValues(self.ledger)
-        self.run = RunSoFar(self.ledger, self.pace, self.logged)
-
-    @property
-    def kept(self) -> tuple[list[str], int, dict[str, float]]:
-        return list(self.ledger.histories), self.pace.validations, self.logged.last
+def new() -> RunState:
+    return RunState(RunHistories({"state": "full"}, WarnOnce()))
 
 
-def used() -> Parts:
-    parts = Parts()
-    parts.ledger.history("rnn").record_failure(1.0, 4, "broken on purpose")
-    parts.pace.count(fitting=True)
-    parts.logged.last = {"a": 1.0}
-    return parts
+def used() -> RunState:
+    run = new()
+    run.histories.of("rnn").record_failure(1.0, 4, "broken on purpose")
+    run.pace.count(fitting=True)
+    run.last = {"a": 1.0}
+    return run
+
+
+def kept(run: RunState) -> tuple[list[str], int, dict[str, float]]:
+    return list(run.histories.by_module), run.pace.validations, run.last
 
 
 KEPT = (["rnn"], 1, {"a": 1.0})
 NOTHING: tuple[list[str], int, dict[str, float]] = ([], 0, {})
 
 
-@pytest.mark.parametrize(("trainer", "kept"), [(START, NOTHING), (LATER, KEPT)])
-def test_a_fit_from_the_first_step_on_begins_with_nothing(trainer: Any, kept: Any) -> None:
-    parts = used()
-    parts.run.begin(trainer)
-    assert parts.kept == kept
+@pytest.mark.parametrize(("trainer", "expected"), [(START, NOTHING), (LATER, KEPT)])
+def test_a_fit_from_the_first_step_on_begins_with_nothing(trainer: Any, expected: Any) -> None:
+    run = used()
+    run.begin(trainer)
+    assert kept(run) == expected
 
 
 def test_a_state_that_was_loaded_goes_on_in_the_next_fit_alone() -> None:
-    parts = Parts()
-    parts.run.load_state_dict(used().run.state_dict())
-    parts.run.begin(START)
-    assert parts.kept == KEPT
-    assert parts.ledger.histories["rnn"].failures[0]["message"] == "broken on purpose"
-    parts.run.begin(START)
-    assert parts.kept == NOTHING
+    run = new()
+    run.load_state_dict(used().state_dict())
+    run.begin(START)
+    assert kept(run) == KEPT
+    assert run.histories.by_module["rnn"].failures[0]["message"] == "broken on purpose"
+    run.begin(START)
+    assert kept(run) == NOTHING
 
 
 def test_a_state_that_was_loaded_before_a_run_ended_is_no_reason_to_go_on() -> None:
-    parts = Parts()
-    parts.run.load_state_dict(used().run.state_dict())
-    parts.run.end()
-    parts.run.begin(START)
-    assert parts.kept == NOTHING
+    run = new()
+    run.load_state_dict(used().state_dict())
+    run.end()
+    run.begin(START)
+    assert kept(run) == NOTHING
 
 
 @pytest.mark.parametrize("missing", ["validations", "histories", "last"])
 def test_a_state_without_a_part_is_refused_and_changes_nothing(missing: str) -> None:
-    parts, state = used(), Parts().run.state_dict()
+    run, state = used(), new().state_dict()
     del state[missing]
     with pytest.raises(ValueError, match=rf"without \['{missing}'\]"):
-        parts.run.load_state_dict(state)
-    assert parts.kept == KEPT
+        run.load_state_dict(state)
+    assert kept(run) == KEPT
 
 
 @pytest.mark.parametrize("stage", ["fit", "validate", "test", "predict"])
 def test_a_run_in_memory_stays_where_a_checkpoint_is_only_looked_at(stage: str) -> None:
-    parts = used()
-    parts.run.begin(LATER)
-    parts.run.enter(stage)
-    parts.run.load_state_dict(Parts().run.state_dict())
-    assert parts.kept == (NOTHING if stage == "fit" else KEPT)
-    parts.run.end()
-    parts.run.load_state_dict(Parts().run.state_dict())
-    assert parts.kept == NOTHING
+    run = used()
+    run.begin(LATER)
+    run.enter(stage)
+    run.load_state_dict(new().state_dict())
+    assert kept(run) == (NOTHING if stage == "fit" else KEPT)
+    run.end()
+    run.load_state_dict(new().state_dict())
+    assert kept(run) == NOTHING
 
 
 @pytest.mark.parametrize("stage", ["validate", "test", "predict"])
 def test_without_a_run_in_memory_that_of_the_checkpoint_is_taken(stage: str) -> None:
-    parts = used()
-    for run, kept in ((Parts().run, NOTHING), (used().run, KEPT)):
-        parts.run.enter(stage)
-        parts.run.load_state_dict(run.state_dict())
-        assert parts.kept == kept
+    run = used()
+    for other, expected in ((new(), NOTHING), (used(), KEPT)):
+        run.enter(stage)
+        run.load_state_dict(other.state_dict())
+        assert kept(run) == expected

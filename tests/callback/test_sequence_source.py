@@ -93,7 +93,8 @@ def fake_trainer(datamodule: Any = None, rank: int = 0, world_size: int = 1) -> 
 
 
 def source_of(trainer: Any, network: Network, num_sequences: int = 4) -> SequenceSource:
-    return SequenceSource(trainer, find_recurrent_modules(network), num_sequences, num_steps=6)
+    modules = find_recurrent_modules(network)
+    return SequenceSource(trainer, network, modules, num_sequences, num_steps=6)
 
 
 def hooks(network: Network) -> int:
@@ -109,7 +110,7 @@ def test_windows_offered_are_what_the_network_is_run_on() -> None:
     source.watch()
     assert hooks(network) == 0
     for _ in range(2):
-        taken = source.take(trainer, network).sequences
+        taken = source.take().sequences
         assert list(taken) == ["rnn"]
         assert_near(taken["rnn"].inputs, windows.batch, 0)  # no dropout: evaluation mode
         assert taken["rnn"].lengths.tolist() == [6] * 4
@@ -127,7 +128,7 @@ def test_a_datamodule_without_windows_is_watched() -> None:
     assert source.is_ready
     assert hooks(network) == 1
     network(x)
-    taken = source.take(trainer, network).sequences
+    taken = source.take().sequences
     assert_near(taken["rnn"].inputs, x[:4], 0)
     assert hooks(network) == 0
     assert not source.is_ready
@@ -143,7 +144,7 @@ def test_what_was_seen_before_a_pause_is_kept() -> None:
     source.pause()
     assert hooks(network) == 0
     network(x[1:])
-    assert_near(source.take(trainer, network).sequences["rnn"].inputs, x[:1], 0)
+    assert_near(source.take().sequences["rnn"].inputs, x[:1], 0)
 
 
 def test_watching_anew_forgets_what_was_seen() -> None:
@@ -155,7 +156,7 @@ def test_watching_anew_forgets_what_was_seen() -> None:
     source.watch()
     assert hooks(network) == 1
     network(x[1:])
-    assert_near(source.take(trainer, network).sequences["rnn"].inputs, x[1:], 0)
+    assert_near(source.take().sequences["rnn"].inputs, x[1:], 0)
 
 
 def test_stopping_drops_what_was_seen() -> None:
@@ -168,7 +169,7 @@ def test_stopping_drops_what_was_seen() -> None:
     assert hooks(network) == 0
     assert not source.is_ready
     with pytest.raises(RuntimeError, match="Expected to have watched"):
-        source.take(trainer, network)
+        source.take()
 
 
 @pytest.mark.parametrize("kind", [tuple, list])
@@ -176,7 +177,7 @@ def test_several_tensors_are_the_arguments_of_forward(kind: type) -> None:
     network = Network()
     batch = kind([torch.randn(4, 6, FEATURES), torch.randn(4)])
     trainer = fake_trainer(Windows(batch))
-    taken = source_of(trainer, network).take(trainer, network).sequences
+    taken = source_of(trainer, network).take().sequences
     assert_near(taken["rnn"].inputs, batch[0] + batch[1][:, None, None], 0)
 
 
@@ -193,7 +194,7 @@ def test_windows_go_the_way_of_a_batch() -> None:
     trainer.precision_plugin = precision
     seen: list[bool] = []
     handle = network.register_forward_hook(lambda *_: seen.append(precision.within))
-    taken = source_of(trainer, network).take(trainer, network).sequences
+    taken = source_of(trainer, network).take().sequences
     handle.remove()
     assert_near(taken["rnn"].inputs, 2 * windows.batch, 0)
     assert seen == [True]
@@ -203,7 +204,7 @@ def test_windows_go_the_way_of_a_batch() -> None:
 def test_more_windows_or_longer_ones_than_asked_for_are_cut() -> None:
     network, windows = Network(), Windows(torch.randn(7, 9, FEATURES))
     trainer = fake_trainer(windows)
-    taken = source_of(trainer, network).take(trainer, network).sequences
+    taken = source_of(trainer, network).take().sequences
     assert_near(taken["rnn"].inputs, windows.batch[:4, :6], 0)
 
 
@@ -225,7 +226,7 @@ def test_modes_and_hooks_are_restored(fails: bool) -> None:
     if fails:
         expected = pytest.raises(RuntimeError, match="forward failed")
     with expected:
-        source.take(trainer, network)
+        source.take()
     assert modes(network) == before
     assert hooks(network) == 0
 
@@ -249,7 +250,7 @@ def test_processes_share_the_windows(num_sequences: int, world_size: int) -> Non
     rows = []
     for rank in range(world_size):
         trainer = fake_trainer(windows, rank, world_size)
-        taken = source_of(trainer, network, num_sequences).take(trainer, network).sequences
+        taken = source_of(trainer, network, num_sequences).take().sequences
         expected = windows.batch[rank::world_size]
         assert set(taken) == ({"rnn"} if len(expected) else set())
         if len(expected):
@@ -271,7 +272,7 @@ def test_processes_share_the_number_to_watch(
         source = source_of(trainer, network, num_sequences)
         source.watch()
         network(torch.randn(12, 6, FEATURES))
-        taken = source.take(trainer, network).sequences
+        taken = source.take().sequences
         assert sum(len(sequences.inputs) for sequences in taken.values()) == share
         assert hooks(network) == 0
 

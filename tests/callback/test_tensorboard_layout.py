@@ -281,7 +281,9 @@ def test_a_layout_that_can_not_be_written_ends_no_training(
     broken: TensorBoardLogger, tmp_path: Path
 ) -> None:
     callback = spectra(on_error="warn")
-    with pytest.warns(UserWarning, match=r"CUSTOM SCALARS .*OSError: No space left on device"):
+    with pytest.warns(
+        UserWarning, match=r"CUSTOM SCALARS .*OSError while arranging them: No space left on device"
+    ):
         fitted, _ = fit(tmp_path, callback, logger=broken)
     assert fitted.current_epoch == 2
     assert not callback.histories["rnn"].failures

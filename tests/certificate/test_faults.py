@@ -245,7 +245,7 @@ def test_planted_a_dropped_block_between_layers(
     """The diagonal blocks alone: the determinant is right, so only the derivative can tell."""
 
     def planted(system: Any, drive: Tensor, given: Any) -> Any:
-        new, tangents = system.step_layers(drive, given)
+        new, tangents = system._step_layers(drive, given)
         sizes = [layer.tangent_size for layer in system.layers]
         return new, lambda basis: stack_rows(
             [own(None, part) for own, part in zip(tangents, basis.split(sizes, 1), strict=True)]

@@ -32,8 +32,8 @@ def test_planted_weights_read_in_the_wrong_order(
         )
         return replace(layer, weight_ih=ih, weight_hh=hh)
 
-    read = torch_modules.read_layer
-    monkeypatch.setattr(torch_modules, "read_layer", planted)
+    read = torch_modules._read_layer
+    monkeypatch.setattr(torch_modules, "_read_layer", planted)
     cells: dict[str, Any] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell}
     module = cells[kind](INPUT_SIZE, 5).double() if cell else build(kind, num_layers=2)
     estimate = expose(module, sequences(2, 6), "states", layers=layers)

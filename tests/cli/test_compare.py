@@ -195,3 +195,16 @@ def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
             main(words)
         printed = capsys.readouterr()
         assert part in printed.out + printed.err
+
+
+def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    for name in ("lightning_lyap.cli.compare", "lightning_lyap.sweeps.correlation"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delitem(sys.modules, "lightning_lyap.sweeps.comparison", raising=False)
+    assert main(["compare", "runs"]) == 1
+    said = capsys.readouterr().err
+    assert "scipy.stats" in said
+    assert 'pip install "lightning-lyap[tasks]"' in said

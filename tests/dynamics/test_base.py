@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 
 from lightning_lyap import lyapunov_spectrum
-from lightning_lyap.dynamics import AutodiffDynamics, Dynamics, from_torch_module
-from lightning_lyap.dynamics.base import State, TangentMap, advance, as_state_tensors, compute_dtype
+from lightning_lyap.dynamics import AutodiffDynamics, Dynamics, as_dynamics, from_torch_module
+from lightning_lyap.dynamics.base import (
+    Certifiable,
+    State,
+    TangentMap,
+    as_state_tensors,
+    compute_dtype,
+)
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 from lightning_lyap.qr.orthonormalize import stack_rows
 from tests.cells import build, sequences
@@ -89,19 +95,75 @@ class Halved:
 def test_a_step_of_ones_own_is_the_one_that_is_taken(wrap: bool) -> None:
     """Not the faster one of what it is made of."""
     inner = from_torch_module(build("gru"))
-    parts = inner.layers, inner.dtype, inner.device
-    system: Any = Halved(inner) if wrap else HalvedRecurrence(*parts)
+    system = as_dynamics(Halved(inner) if wrap else HalvedRecurrence(inner.layers))
     x, basis = sequences(2, 1), torch.randn(2, 7, 2, dtype=torch.float64)
     drive, state = inner.drive(x)[0], inner.initial_state(None, 2)
     expected, push = halved(inner.step(drive, state))
-    new, moved = advance(system, drive, state, basis)
+    new, moved = system.step_with_basis(drive, state, basis)
     torch.testing.assert_close(new, expected, rtol=0, atol=1e-14)
     torch.testing.assert_close(moved, push(basis), rtol=0, atol=1e-14)
 
 
+class Decay:
+    """``s' = s / 2``, with the protocol alone."""
+
+    tangent_size, dtype, device = 2, torch.float64, torch.device("cpu")
+
+    def drive(self, inputs: Tensor) -> Tensor:
+        return inputs.transpose(0, 1)
+
+    def initial_state(self, given: Any, batch_size: int) -> State:
+        return (torch.ones(batch_size, 2, dtype=torch.float64),)
+
+    def export_state(self, state: State) -> Tensor:
+        return state[0]
+
+    def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
+        return (0.5 * state[0],), lambda basis: 0.5 * basis
+
+
 @pytest.mark.parametrize("other", [None, True])
 def test_an_attribute_of_the_same_name_is_not_taken_for_a_step(other: Any) -> None:
-    system: Any = AutodiffDynamics(lambda x, s: 0.5 * s, torch.ones(1, 2))
+    system: Any = Decay()
     system.step_with_basis = other
     estimate = lyapunov_spectrum(system, torch.zeros(1, 4, 0))
     assert estimate.exponents.exp().tolist() == pytest.approx([0.5, 0.5])
+
+
+class Faster(Decay):
+    """Decays to a quarter where it steps with a basis at once, to tell which step is taken."""
+
+    num_blocks, takes_reflectors, runs_in_threads = 2, True, True
+
+    def step_with_basis(self, drive: Tensor, state: State, basis: Tensor) -> tuple[State, Tensor]:
+        return (0.25 * state[0],), 0.25 * basis
+
+    def derivative(self, drive: Tensor, state: State, vector: Tensor) -> Tensor:
+        return 0.5 * vector
+
+    def log_abs_det(self, drive: Tensor, state: State) -> Tensor:
+        return torch.full((len(drive),), 0.25, dtype=torch.float64).log()
+
+
+class Own(Faster):
+    """Goes back to a step of its own."""
+
+    def step(self, drive: Tensor, state: State) -> tuple[State, TangentMap]:
+        return super().step(drive, state)
+
+
+def test_what_a_users_object_can_do_beyond_the_protocol_is_taken_by_name() -> None:
+    plain, faster, own = (as_dynamics(kind()) for kind in (Decay, Faster, Own))
+    assert isinstance(plain, Dynamics)
+    assert as_dynamics(plain) is plain
+    abilities = [(s.num_blocks, s.takes_reflectors, s.runs_in_threads) for s in (plain, faster)]
+    assert abilities == [(1, False, False), (2, True, True)]
+    unit, drive = torch.eye(2, dtype=torch.float64)[None], torch.zeros(1, 0)
+    moved = [
+        system.step_with_basis(drive, system.initial_state(None, 1), unit)[1]
+        for system in (plain, faster, own)
+    ]
+    assert [float(m[0, 0, 0]) for m in moved] == [0.5, 0.25, 0.5]
+    assert [isinstance(s, Certifiable) for s in (plain, faster)] == [False, True]
+    with pytest.raises(ValueError, match="but got Decay, whose layers are not known"):
+        lyapunov_spectrum(Decay(), torch.zeros(1, 4, 0), layers="union")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_lyap.dynamics.state_trees import StateForm, flatten_state, read_new_state
+from lightning_lyap.dynamics.state_trees import StateForm, read_new_state
 
 
 class Named(NamedTuple):
@@ -30,8 +30,12 @@ states = st.recursive(
 )
 
 
+def flatten_state(state: Any) -> tuple[Tensor, ...]:
+    return StateForm.of(state).tensors(state) or ()
+
+
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two states are equal in form and, by identity, in their tensors."""
+    """Return whether two states are equal in form and, by identity, in their tensors."""
     if isinstance(one, Tensor):
         return one is other
     if type(one) is not type(other) or len(one) != len(other):

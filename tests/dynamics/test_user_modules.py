@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations
 
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import as_dynamics
-from lightning_lyap.dynamics.user_modules import evaluation_copy
+from lightning_lyap.dynamics.user_modules import _evaluation_copy
 from tests.compare import assert_near
 
 F64 = torch.float64
@@ -68,7 +68,7 @@ def test_a_failure_leaves_it_as_it_was_too() -> None:
     assert cell.calls == 0
 
 
-@pytest.mark.grid(every=5)
+@pytest.mark.grid(every=2)
 @pytest.mark.parametrize("dtype", [None, torch.float32, F64])
 @pytest.mark.parametrize("own", [torch.bfloat16, torch.float16, torch.float32, F64])
 def test_weights_take_the_type_of_the_arithmetic(
@@ -87,9 +87,9 @@ def test_weights_take_the_type_of_the_arithmetic(
 
 def test_weights_of_the_right_type_are_shared() -> None:
     cell = Noisy()
-    twin = evaluation_copy(cell, torch.float32)
+    twin = _evaluation_copy(cell, torch.float32)
     assert all(a is b for a, b in zip(cell.parameters(), twin.parameters(), strict=True))
-    other = evaluation_copy(cell, F64)
+    other = _evaluation_copy(cell, F64)
     assert all(a is not b for a, b in zip(cell.parameters(), other.parameters(), strict=True))
 
 

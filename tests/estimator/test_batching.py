@@ -14,7 +14,7 @@ from lightning_lyap.certificate.along_the_run import Inspector
 from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 from lightning_lyap.estimator import batching, spectrum
-from lightning_lyap.estimator.batching import LARGE, sensible_shares, shares
+from lightning_lyap.estimator.batching import THREADED_ENTRIES, num_shares, split_evenly
 from tests.compare import assert_near
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -30,8 +30,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def split(monkeypatch: pytest.MonkeyPatch) -> Any:
     def by(count: int) -> None:
-        monkeypatch.setattr(batching, "LARGE", 1)
-        monkeypatch.setattr(batching, "num_shares", lambda size: min(size, count))
+        monkeypatch.setattr(batching, "THREADED_ENTRIES", 1)
+        monkeypatch.setattr(batching, "usable_threads", lambda: count)
 
     return by
 
@@ -83,30 +83,30 @@ def test_progress_counts_the_steps_of_the_longest_share(split: Any) -> None:
 
 @pytest.mark.parametrize(("total", "count"), [(10, 1), (10, 3), (10, 10), (7, 2)])
 def test_shares_cover_all_rows_evenly(total: int, count: int) -> None:
-    parts = shares(slice(5, 5 + total), count)
+    parts = split_evenly(slice(5, 5 + total), count)
     assert [row for part in parts for row in range(part.start, part.stop)] == [*range(5, 5 + total)]
     sizes = {part.stop - part.start for part in parts}
     assert max(sizes) - min(sizes) <= 1
 
 
 def test_who_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "num_shares", lambda size: min(size, 4))
+    monkeypatch.setattr(batching, "usable_threads", lambda: 4)
     torchs = as_dynamics(nn.GRU(1, 3), None, "full", None)
     own = as_dynamics(lambda x, h: torch.tanh(h + x), torch.zeros(2, 3), "full", None)
-    side = int(LARGE**0.5)
+    side = int(THREADED_ENTRIES**0.5)
     large, small = torch.empty(8, side, side), torch.empty(8, side, side - 1)
-    assert sensible_shares(torchs, large) == 4
-    assert sensible_shares(torchs, large[:2]) == 2
-    assert sensible_shares(torchs, small) == 1
-    assert sensible_shares(own, large) == 1
-    assert sensible_shares(torchs, large.to("meta")) == 1
+    assert num_shares(torchs, large) == 4
+    assert num_shares(torchs, large[:2]) == 2
+    assert num_shares(torchs, small) == 1
+    assert num_shares(own, large) == 1
+    assert num_shares(torchs, large.to("meta")) == 1
 
 
 @pytest.mark.parametrize(("size", "count", "alone"), [(3, 3, True), (4, 2, False), (2, 2, True)])
 def test_small_systems_run_on_one_thread(
     size: int, count: int, alone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "SMALL", 4)
+    monkeypatch.setattr(batching, "THREADED_SIZE", 4)
     entered: list[int] = []
 
     @contextmanager
@@ -125,13 +125,13 @@ def test_what_is_done_once_is_done_on_one_thread(
 ) -> None:
     """Threads that wait for each other beside other work take a hundred times as long."""
     numbers: list[int] = []
-    settle, own = Inspector.settle, getattr(spectrum, name)
+    deferred, own = Inspector.check_deferred, getattr(spectrum, name)
 
     def counted(call: Any, *given: Any) -> Any:
         numbers.append(torch.get_num_threads())
         return call(*given)
 
-    monkeypatch.setattr(Inspector, "settle", lambda inspector: counted(settle, inspector))
+    monkeypatch.setattr(Inspector, "check_deferred", lambda inspector: counted(deferred, inspector))
     monkeypatch.setattr(spectrum, name, partial(counted, own))
     before = torch.get_num_threads()
     torch.set_num_threads(2)

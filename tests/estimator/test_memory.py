@@ -9,15 +9,20 @@ from torch import nn
 from lightning_lyap import _device as memory
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap._device import free_bytes
-from lightning_lyap.dynamics import Dynamics, as_dynamics
+from lightning_lyap.dynamics import as_dynamics
+from lightning_lyap.dynamics.base import DynamicalSystem
 from lightning_lyap.estimator import batching
-from lightning_lyap.estimator.batching import bytes_per_sequence, groups, sequences_that_fit
+from lightning_lyap.estimator.batching import (
+    bytes_per_sequence,
+    sequences_that_fit,
+    split_into_groups,
+)
 from tests.compare import assert_near
 
 CPU = torch.device("cpu")
 
 
-def _system(size: int = 4, dtype: torch.dtype = torch.float32) -> Dynamics:
+def _system(size: int = 4, dtype: torch.dtype = torch.float32) -> DynamicalSystem:
     return as_dynamics(nn.GRU(1, size, dtype=dtype), None, "full", None)
 
 
@@ -100,7 +105,7 @@ def test_half_of_it_may_be_taken(
 def test_groups_are_no_larger_than_what_fits(
     target: float | None, most: int | None, expected: list[tuple[int, int]]
 ) -> None:
-    assert [(rows.start, rows.stop) for rows in groups(40, target, most)] == expected
+    assert [(rows.start, rows.stop) for rows in split_into_groups(40, target, most)] == expected
 
 
 @pytest.mark.parametrize("every", [1, 4])

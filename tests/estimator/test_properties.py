@@ -24,7 +24,9 @@ from tests.compare import assert_near
 F64 = torch.float64
 FLOOR = -12.0
 TOLERANCE = 1e-7
-PROFILE = settings(max_examples=settings().max_examples // 2, deadline=None, derandomize=True, database=None)
+PROFILE = settings(
+    max_examples=settings().max_examples // 2, deadline=None, derandomize=True, database=None
+)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from lightning_lyap.estimator.schedule import (
-    EXCESS,
-    FIRST,
-    GROWTH,
+    FIRST_INTERVAL,
+    MOST_GROWTH,
+    MOST_OVERSHOOT,
     TOLERANCES,
     AutoInterval,
     FixedInterval,
@@ -59,7 +59,7 @@ class TestFixed:
 
 class TestPrediction:
     def test_starts_short_and_knows_its_tolerance(self) -> None:
-        assert auto().propose() == FIRST
+        assert auto().propose() == FIRST_INTERVAL
         assert auto().tolerance == 1e-3
         assert auto(dtype=F64).tolerance == 1e-6
 
@@ -96,10 +96,10 @@ class TestPrediction:
         assert schedule.propose() == longest(1.2, 3e-6, 1, 4, 0.5) < 8
 
     def test_grows_by_a_factor_at_most(self) -> None:
-        schedule, steps = auto(), FIRST
+        schedule, steps = auto(), FIRST_INTERVAL
         for _ in range(4):
             assert schedule.accepts(steps, block([0.0, 0.0], 1e-9), True)
-            assert schedule.propose() == GROWTH * steps
+            assert schedule.propose() == MOST_GROWTH * steps
             steps = schedule.propose()
 
     @pytest.mark.parametrize(("dtype", "reach"), [(F32, 44), (F64, 354)])
@@ -124,13 +124,15 @@ class TestRollback:
     def test_too_large_an_error_is_taken_back(self) -> None:
         schedule = auto()
         assert schedule.accepts(2, block([0.0, -2.0], 1e-9), True)
-        error = 1.01 * EXCESS * LIMIT * 8
+        error = 1.01 * MOST_OVERSHOOT * LIMIT * 8
         assert not schedule.accepts(8, block([0.0, -8.0], [0.0, error]), True)
         assert schedule.propose() == longest(1.0, error, 8, 7, 2.0) == 7
 
     def test_just_within_the_excess_is_taken(self) -> None:
         schedule = auto()
-        assert schedule.accepts(8, block([0.0, -8.0], [0.0, 0.99 * EXCESS * LIMIT * 8]), True)
+        assert schedule.accepts(
+            8, block([0.0, -8.0], [0.0, 0.99 * MOST_OVERSHOOT * LIMIT * 8]), True
+        )
 
     def test_a_first_block_too_long_is_halved(self) -> None:
         schedule = auto()
@@ -215,7 +217,7 @@ class TestLostColumns:
     def test_all_mapped_to_zero(self) -> None:
         schedule = auto()
         assert schedule.accepts(1, block([-INF, -INF]), True)
-        assert schedule.propose() == GROWTH
+        assert schedule.propose() == MOST_GROWTH
 
 
 class TestNotFinite:

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap import register_recurrence, unregister_recurrence
-from lightning_lyap.callback.errors import LESS_MEMORY, guarded, ran_out_of_memory, release
+from lightning_lyap.callback import network_probe
+from lightning_lyap.callback.errors import (
+    LESS_MEMORY,
+    describe,
+    free_memory,
+    guarded,
+    ran_out_of_memory,
+)
 from tests.faults.runs import Loop, Outcome, outcome, strict, train
 
 
@@ -69,6 +76,7 @@ def _too_little_memory(request: Any) -> Iterator[None]:
     unregister_recurrence(Greedy)
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize(
     "_too_little_memory", [tensor_too_large, array_too_large, device_full], indirect=True
 )
@@ -124,7 +132,7 @@ def test_a_failed_measurement_holds_no_tensors(tmp_path: Path, network: type[Loo
     assert not any(kept)
 
 
-def test_an_error_behind_another_is_seen_and_let_go() -> None:
+def test_memory_that_ran_out_behind_another_error_is_seen() -> None:
     def no_forward_pass() -> None:
         try:
             tensor_too_large()
@@ -133,12 +141,24 @@ def test_an_error_behind_another_is_seen_and_let_go() -> None:
 
     with pytest.raises(ValueError, match="no forward pass") as caught:
         no_forward_pass()
-    error = caught.value
-    assert ran_out_of_memory(error)
-    release(error)
-    assert error.__cause__ is not None
-    assert error.__traceback__ is error.__cause__.__traceback__ is None
+    assert ran_out_of_memory(caught.value)
+    assert LESS_MEMORY in describe(caught.value, "measuring")
     assert not ran_out_of_memory(RuntimeError("something else"))
+
+
+def test_memory_is_freed_after_it_ran_out_and_no_other_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    freed: list[int] = []
+    errors = [ValueError("something else"), torch.OutOfMemoryError("CUDA out of memory")]
+    monkeypatch.setattr(network_probe, "free_memory", lambda: freed.append(len(errors)))
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(network_probe, "estimate_spectra", fail)
+    outcome(tmp_path, max_epochs=1)
+    assert freed == [0]
 
 
 @pytest.mark.parametrize("initialized", [True, False])
@@ -149,9 +169,7 @@ def test_what_cuda_cached_goes_back_to_the_device(
     emptied: list[bool] = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: initialized)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
-    release(ValueError("something else"))
-    assert emptied == []
-    release(torch.OutOfMemoryError("CUDA out of memory"))
+    free_memory()
     assert emptied == [True] * initialized
 
 

@@ -98,10 +98,10 @@ def test_the_outermost_compiled_module_is_found(how: str) -> None:
 
 
 @HOW
-def test_calls_of_a_compiled_module_are_seen_until_the_handles_are_removed(how: str) -> None:
+def test_calls_of_a_compiled_module_are_seen_until_that_is_ended(how: str) -> None:
     outside = holder(Encoder(), how, **EAGER)["part"]
     seen: list[Any] = []
-    handles = watch_calls(
+    ends = watch_calls(
         outside,
         lambda module, args, kwargs: seen.append((module, args, kwargs)),
         lambda module, args, output: seen.append(output),
@@ -110,8 +110,8 @@ def test_calls_of_a_compiled_module_are_seen_until_the_handles_are_removed(how: 
     output = outside(inputs=x)
     assert seen[0] == (outside, (), {"inputs": x})
     assert seen[1] is output
-    for handle in handles:
-        handle.remove()
+    for end in ends:
+        end()
     outside(x)
     assert len(seen) == 2
 
@@ -131,8 +131,8 @@ def test_several_watch_one_module_and_end_in_any_order(how: str, order: list[int
         outside(torch.randn(2, 3, 3))
         assert sorted(seen) == sorted(watching)
         seen.clear()
-        for handle in watching.pop(mark):
-            handle.remove()
+        for end in watching.pop(mark):
+            end()
     outside(torch.randn(2, 3, 3))
     assert not seen
     assert outside._compiled_call_impl is untouched

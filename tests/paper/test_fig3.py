@@ -31,7 +31,7 @@ def made_up(p: float, power: float, start: float = -1.0) -> Course:
     steps = np.sqrt(np.arange(1.0, 16.0) ** power)
     path = np.concatenate([[0.0], steps.cumsum()]) * -start
     exponents = path[:, None] + np.linspace(0, -3, 5)
-    return Course(p, np.arange(16.0), exponents, np.ones(5, dtype=bool))
+    return Course(p, np.arange(16, dtype=np.float64), exponents, np.ones(5, dtype=bool))
 
 
 def test_a_power_law_is_found() -> None:
@@ -69,7 +69,9 @@ def test_from_below_and_from_above() -> None:
 
 def test_settled_is_the_epoch_from_which_the_rest_is_small() -> None:
     path = np.array([0.0, 0.5, 0.9, 0.6, 0.95, 1.0])
-    c = Course(0.1, np.arange(6.0), path[:, None] + np.zeros(3), np.ones(3, dtype=bool))
+    c = Course(
+        0.1, np.arange(6, dtype=np.float64), path[:, None] + np.zeros(3), np.ones(3, dtype=bool)
+    )
     assert c.settled == 4
     assert findings([c])[0].agree == "yes"
 

@@ -9,7 +9,7 @@ from paper.intervals import Intervals
 from tests.paper.conftest import Commands
 
 K = 40
-LINE = np.linspace(-0.5, -6.0, K)
+LINE = np.linspace(-0.5, -6.0, K, dtype=np.float64)
 
 
 def test_the_command_runs_to_its_end(commands: Commands) -> None:

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(params=[4, 64], ids=["narrow", "wide"])
 def panels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(cholesky_module, "PANEL", request.param)
+    monkeypatch.setattr(cholesky_module, "PANEL_WIDTH", request.param)
     return request.param
 
 

@@ -11,7 +11,7 @@ from lightning_lyap.estimator import trajectories
 from lightning_lyap.qr import reflectors
 from lightning_lyap.qr.error_bounds import CompactOrthonormalization
 from lightning_lyap.qr.householder import householder_qr, reflector_qr
-from lightning_lyap.qr.reflectors import Reflectors, dense, pays_for
+from lightning_lyap.qr.reflectors import Reflectors, better_as_reflectors, dense
 from tests.compare import assert_near
 from tests.exposing import expose
 
@@ -229,12 +229,12 @@ def test_reflectors_that_are_not_orthogonal_are_found(
 def test_large_complete_bases_of_single_layers_are_kept_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert pays_for(torch.empty(2, 128, 128))
-    assert not pays_for(torch.empty(2, 128, 127))
-    assert not pays_for(torch.empty(2, 127, 127))
-    assert pays_for(torch.empty(2, 256, 128), blocks=2)
-    assert not pays_for(torch.empty(2, 128, 64), blocks=2)
-    assert not pays_for(torch.empty(2, 128, 128, device="meta"))
+    assert better_as_reflectors(torch.empty(2, 128, 128))
+    assert not better_as_reflectors(torch.empty(2, 128, 127))
+    assert not better_as_reflectors(torch.empty(2, 127, 127))
+    assert better_as_reflectors(torch.empty(2, 256, 128), blocks=2)
+    assert not better_as_reflectors(torch.empty(2, 128, 64), blocks=2)
+    assert not better_as_reflectors(torch.empty(2, 128, 128, device="meta"))
     takes = {
         "GRU": from_torch_module(nn.GRU(1, 3)),
         "hidden": from_torch_module(nn.LSTM(1, 3), state="hidden"),

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lightning_lyap import SpectrumHistory
-from lightning_lyap.statistics.correlation import associate, partial_spearman
 from lightning_lyap.sweeps.comparison import Comparison, compare_runs
+from lightning_lyap.sweeps.correlation import associate, partial_spearman
 from lightning_lyap.sweeps.report import format_comparison
 from lightning_lyap.sweeps.runs import find_spectra, load_runs
 from tests.sweep_runs import leave_run, leave_sweep
@@ -43,7 +43,7 @@ def test_the_early_loss_is_always_the_baseline(tmp_path: Path) -> None:
 
     found = compared(tmp_path)
     assert found.early_epoch == 1
-    best = [subject.best_loss for subject in found.subjects]
+    best = [subject.best_loss for subject in found.runs]
     early = [2.0 + (i * 5 % 7) / 10 for i in range(6)]
     smallest = [-3.0 - (i * 7 % 5) for i in range(6)]
     expected = associate(partial_spearman, smallest, best, early, num_resamples=200)
@@ -55,7 +55,7 @@ def test_spectra_before_training_are_compared_with_the_first_loss(tmp_path: Path
     leave_sweep(tmp_path)
     found = compared(tmp_path, epoch=0)
     assert found.early_epoch == 1
-    assert {subject.epoch for subject in found.subjects} == {0}
+    assert {subject.epoch for subject in found.runs} == {0}
     assert "earlier than the early loss" in format_comparison(found)
     assert compared(tmp_path, epoch=0, early_epoch=3).early_epoch == 3
 
@@ -72,7 +72,7 @@ def test_what_cannot_be_compared_is_skipped_with_a_line(tmp_path: Path) -> None:
     leave_run(tmp_path / "dead" / "task", {2.0: [-math.inf, -math.inf]}, [1.0, 2.0])
     leave_run(tmp_path / "short" / "task", two, [1.0])
     found = compared(tmp_path, epoch=2)
-    assert len(found.subjects) == 6
+    assert len(found.runs) == 6
     reasons = {
         "early": "no spectrum of epoch 2, only of 1",
         "failed": "no spectrum, 0 failed",
@@ -114,7 +114,7 @@ def test_a_run_killed_half_way_takes_part(tmp_path: Path) -> None:
     leave_sweep(tmp_path)
     leave_run(tmp_path / "6" / "task", {0.0: [-1.0, -2.0], 1.0: [-0.9, -2.5]}, [1.5])
     found = compared(tmp_path)
-    assert [subject.epoch for subject in found.subjects] == [2.0] * 6 + [1.0]
+    assert [subject.epoch for subject in found.runs] == [2.0] * 6 + [1.0]
     said = format_comparison(found)
     assert "n = 7 runs, spectra of epochs 1 to 2" in said
     assert "Not all runs got equally far" in said

@@ -26,7 +26,7 @@ def sweep(tmp_path: Path) -> Comparison:
 def test_every_run_has_a_line_the_best_on_top(sweep: Comparison) -> None:
     figure, ax = plot_spectra_by_loss(sweep)
     lines = ax.get_lines()[1:]
-    best = max(sweep.subjects, key=lambda subject: -subject.best_loss)
+    best = max(sweep.runs, key=lambda subject: -subject.best_loss)
     assert len(lines) == 6
     assert lines[-1].get_ydata().tolist() == best.spectrum.exponents.tolist()
     assert len({line.get_color() for line in lines}) == 6
@@ -42,7 +42,7 @@ def test_every_statistic_that_varies_has_a_panel_and_the_early_loss(sweep: Compa
     assert "number of positive exponents" not in labels  # zero in all runs
     assert axes[0].get_title().startswith("\N{MINUS SIGN}1.00 [")
     points = axes[0].collections[0].get_offsets()
-    expected = [[s.statistics()["max"], s.best_loss] for s in sweep.subjects]
+    expected = [[s.statistics()["max"], s.best_loss] for s in sweep.runs]
     np.testing.assert_allclose(points, expected)
     assert render(figure).std() > 0
 

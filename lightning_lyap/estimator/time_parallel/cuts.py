@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.dynamics.base import State
-from lightning_lyap.estimator.schedule import FixedInterval
-from lightning_lyap.estimator.trajectories import Trajectories
+from lightning_lyap.estimator.trajectories import Start, Trajectories
 from lightning_lyap.qr.error_bounds import Factorization, Orthonormalization
 from lightning_lyap.qr.reflectors import Basis, dense
 
 
 @dataclass(frozen=True, eq=False)
-class Cuts:
+class ChunkTable:
     """Where sequences are cut: a row for each chunk, those of a sequence one after the other.
 
     Attributes:
@@ -29,7 +28,7 @@ class Cuts:
     steps: int
 
     @staticmethod
-    def of(lengths: Tensor, steps: int) -> "Cuts":
+    def of(lengths: Tensor, steps: int) -> "ChunkTable":
         """Cut sequences.
 
         Args:
@@ -37,10 +36,10 @@ class Cuts:
             steps: Of a chunk.
 
         Returns:
-            The cuts.
+            The table.
 
         Example:
-            >>> Cuts.of(torch.tensor([5, 2]), 2).ends
+            >>> ChunkTable.of(torch.tensor([5, 2]), 2).ends
             tensor([2, 2, 1, 2])
         """
         counts = (lengths + steps - 1).div(steps, rounding_mode="floor")
@@ -48,7 +47,7 @@ class Cuts:
         first = counts.cumsum(0) - counts
         number = torch.arange(len(sequence), device="cpu") - first[sequence]
         ends = (lengths[sequence] - number * steps).clamp(max=steps)
-        return Cuts(sequence, number, ends, steps)
+        return ChunkTable(sequence, number, ends, steps)
 
     @property
     def count(self) -> int:
@@ -56,14 +55,7 @@ class Cuts:
         return int(self.number.max()) + 1
 
     def first_of_each(self, rows: Tensor) -> Tensor:
-        """Take the first of the given chunks of each sequence.
-
-        Args:
-            rows: Ascending indices, ``[r]``.
-
-        Returns:
-            Some of them.
-        """
+        """Return the first of the given chunks, ascending indices ``[r]``, of each sequence."""
         own = self.sequence[rows]
         return rows[own.diff(prepend=own.new_tensor([-1])) != 0]
 
@@ -73,7 +65,7 @@ class Cuts:
         return (self.sequence.diff(append=self.sequence.new_tensor([-1])) != 0).nonzero()[:, 0]
 
 
-class Along(Trajectories):
+class BasesAlongStates(Trajectories):
     """Trajectories along states that are known: only bases are carried.
 
     States would come out the same but for rounding, which a chaotic system blows up within a chunk:
@@ -81,24 +73,16 @@ class Along(Trajectories):
 
     Args:
         states: Before each step, tensors ``[l, r, ...]``.
-        basis: ``[r, N, k]``.
-        ends: Steps of each chunk, ``[r]``, on the CPU.
+        start: Drive, first states, bases and steps of the chunks.
         every: Steps between factorizations.
         like: Trajectories of the same system.
         last: Whether the last chunk of a sequence is among them.
     """
 
     def __init__(
-        self,
-        states: State,
-        basis: Tensor,
-        ends: Tensor,
-        every: int,
-        like: Trajectories,
-        last: bool,
+        self, states: State, start: Start, every: int, like: Trajectories, last: bool
     ) -> None:
-        start = tuple(tensor[0] for tensor in states)
-        super().__init__(like.system, start, basis, ends, 0, FixedInterval(every), keep=True)
+        super().__init__(like.system, start, 0, every, keep=True)
         self._states, self._step, self._last = states, 0, last
         # What was learned about these bases holds for the next chunks, too.
         self._cascade = like._cascade
@@ -109,33 +93,21 @@ class Along(Trajectories):
         self._step += 1
         super()._advance(drive, running)
 
-    def _ends_with(self, stop: int) -> bool:
+    def _is_last(self, stop: int) -> bool:
         """See `Trajectories`; chunks go on, but for the last ones."""
-        return self._last and super()._ends_with(stop)
+        return self._last and super()._is_last(stop)
 
-    def _close_block(
-        self, start: tuple[State, Basis], drive: Tensor, stop: int, result: Factorization
-    ) -> None:
+    def _close_block(self, start: tuple[State, Basis], stop: int, result: Factorization) -> None:
         """Close a block, and have chunks checked that go on where others end within it.
 
         A short last chunk stands beside all others, and would keep them from being checked.
-
-        Args:
-            start: State and basis at the start of the block.
-            drive: ``[l, r, ...]``.
-            stop: Steps done with this block.
-            result: The factorization of the chunks that moved.
         """
         first, before = self._done, self.sums
         moved, whole = self._running(first), self._running(stop - 1)
-        super()._close_block(start, drive, stop, result)
+        super()._close_block(start, stop, result)
         if moved is None and whole is not None:
-            state, basis = (tuple(tensor[whole] for tensor in start[0]), dense(start[1])[whole])
-            parts = (
-                dense(result.basis),
-                self.sums - before,
-                result.resolved,
-                result.rounding_error,
-            )
+            state, basis = tuple(tensor[whole] for tensor in start[0]), dense(start[1])[whole]
+            log_stretch = self.sums - before
+            parts = (dense(result.basis), log_stretch, result.resolved, result.rounding_error)
             seen = Orthonormalization(*(part[whole] for part in parts))
-            self.inspector.look((state, basis), drive[first:stop, whole], seen)
+            self.inspector.see((state, basis), self._drive[first:stop, whole], seen)

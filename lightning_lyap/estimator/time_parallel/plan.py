@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from lightning_lyap._device import free_bytes
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State, num_blocks
-from lightning_lyap.estimator.batching import SHARE, bytes_per_sequence
+from lightning_lyap.dynamics.base import DynamicalSystem
+from lightning_lyap.estimator.batching import MEMORY_FRACTION, bytes_per_sequence
 from lightning_lyap.estimator.schedule import TOLERANCES
+from lightning_lyap.estimator.trajectories import Start
 
 # What angles between chunks may do to exponents, as a part of what `AutoInterval` promises: 1e-4
 # nats per step in float32, 1e-7 in float64. Bases an angle a apart stretch by about ``c a`` nats
@@ -19,7 +18,7 @@ from lightning_lyap.estimator.schedule import TOLERANCES
 # of the angles between directions of different exponents, 1 for normal Jacobians: the promise is
 # kept up to 10. Angles that rounding alone makes between two bases pass in any case: a plain run
 # has them at every factorization.
-PART = 0.1
+ANGLE_FRACTION = 0.1
 # Up to which size of ``B N^3`` products of Jacobians cost less than they save: a core of a CPU
 # takes as long for them as for a plain run with K = 1 from 8e6 on (GRU and LSTM, float32). A GPU
 # computes more in the time of a step; how much more was not measured.
@@ -55,7 +54,7 @@ class ChunkPlan:
         every: Steps between factorizations.
         steps: Of a chunk.
         products: Whether products of Jacobians give the starts.
-        angle: That is let pass between the end of a chunk and the start of the next, radians.
+        angle: What may be left between the end of a chunk and the start of the next, radians.
     """
 
     every: int
@@ -65,49 +64,46 @@ class ChunkPlan:
 
 
 def plan_chunks(
-    system: Dynamics,
-    start: tuple[State, Tensor, Tensor],
-    num_steps: int,
-    every: int,
-    count: int,
+    system: DynamicalSystem, start: Start, warmup_steps: int, every: int, count: int
 ) -> tuple[int | None, ChunkPlan]:
     """Choose how to run in chunks, and how many sequences at the same time, by cost and memory.
 
     Args:
         system: The dynamics.
-        start: States, tensors ``[B, ...]``, bases, ``[B, N, k]``, and drive, ``[T, B, ...]``.
-        num_steps: Steps counted of the longest sequence.
+        start: Where all sequences start.
+        warmup_steps: Steps that are not counted.
         every: Steps between factorizations.
         count: Chunks asked for.
 
     Returns:
         Sequences, None for any number; and the plan.
     """
-    state, basis, drive = start
+    drive, state, basis, ends = start
+    num_steps = int(ends.max()) - warmup_steps
     batch_size, size, vectors = basis.shape
-    width = size // num_blocks(system)
+    width = size // system.num_blocks
     products = batch_size * size * width**2 <= MOST_WORK.get(basis.device.type, 0)
     moved, driving = sum(tensor[0].numel() for tensor in state), drive[:1, :1].numel()
-    stretches = -(-num_steps // every) * vectors * num_blocks(system) * torch.float64.itemsize
+    stretches = -(-num_steps // every) * vectors * system.num_blocks * torch.float64.itemsize
     kept = num_steps * (STATES * moved + DRIVES * driving) * system.dtype.itemsize
     columns = width if products else vectors
     most, count = chunks_that_fit(system, columns, kept + STRETCHES * stretches, count)
     steps = chunk_steps(num_steps, count, every)
-    share = min(1.0, 2 * steps**2 / num_steps)
+    part = min(1.0, 2 * steps**2 / num_steps)
     rounded = torch.finfo(system.dtype).eps * (width * vectors) ** 0.5
-    angle = max(PART * TOLERANCES[system.dtype] * share, rounded)
+    angle = max(ANGLE_FRACTION * TOLERANCES[system.dtype] * part, rounded)
     return most, ChunkPlan(every, steps, products, angle)
 
 
 def chunks_that_fit(
-    system: Dynamics, num_vectors: int, over_time: int, count: int
+    system: DynamicalSystem, num_vectors: int, over_time: int, count: int
 ) -> tuple[int | None, int]:
     """Estimate how many sequences, cut into chunks that run side by side, fit into the memory.
 
     Args:
         system: The dynamics.
         num_vectors: k, tangent vectors of each block.
-        over_time: Bytes for each sequence that chunks don't share: what is kept of every step.
+        over_time: Bytes for each sequence, however many chunks: what is kept of every step.
         count: Chunks of a sequence asked for.
 
     Returns:
@@ -117,6 +113,6 @@ def chunks_that_fit(
     free = free_bytes(system.device)
     if free is None:
         return None, count
-    room, each = SHARE * free, bytes_per_sequence(system, num_vectors)
+    room, each = MEMORY_FRACTION * free, bytes_per_sequence(system, num_vectors)
     fitting = max(1, min(count, int((room - over_time) / each)))
     return max(1, int(room / (fitting * each + over_time))), fitting

@@ -17,75 +17,39 @@ Reference:
     167-198: the rate at which bases forget.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from lightning_lyap._checks import check_count
-from lightning_lyap.dynamics import Dynamics
-from lightning_lyap.dynamics.base import State
-from lightning_lyap.estimator.batching import Group
+from lightning_lyap._device import OnStep
+from lightning_lyap.dynamics.base import DynamicalSystem, State
 from lightning_lyap.estimator.result import TimeChunks
-from lightning_lyap.estimator.schedule import FixedInterval
-from lightning_lyap.estimator.time_parallel.chunks import Chunks, Report, settle
-from lightning_lyap.estimator.time_parallel.cuts import Cuts
-from lightning_lyap.estimator.time_parallel.plan import ChunkPlan
-from lightning_lyap.estimator.trajectories import Trajectories
+from lightning_lyap.estimator.schedule import Interval
+from lightning_lyap.estimator.time_parallel.chunks import Chunks, run_rounds
+from lightning_lyap.estimator.time_parallel.cuts import ChunkTable
+from lightning_lyap.estimator.time_parallel.plan import ChunkPlan, plan_chunks
+from lightning_lyap.estimator.trajectories import Start, Trajectories
 
 
-def check_time_chunks(value: Any, target_stderr: float | None, every: Any) -> int:
-    """Check the number of chunks, and that it goes with the other settings.
-
-    Args:
-        value: The number asked for.
-        target_stderr: Standard error to reach, or None.
-        every: Steps between factorizations, or ``"auto"``.
-
-    Returns:
-        The number.
-
-    Raises:
-        TypeError: If it is no int.
-        ValueError: If it is too small, or does not go with another setting.
-    """
-    count = check_count("time_chunks", value, 1)
-    if count > 1 and target_stderr is not None:
-        raise ValueError(
-            f"Expected `time_chunks` of 1 with `target_stderr`, but got {count}: a run in chunks "
-            "has no errors on its way. Leave out one of them."
-        )
-    if count > 1 and every == "auto":
-        raise ValueError(
-            f"Expected `time_chunks` of 1 with `orthonormalize_every='auto'`, but got {count}: "
-            "each automatic interval follows from those before it. Give a number of steps, or "
-            "leave out `time_chunks`."
-        )
-    return count
-
-
-def joint_chunks(groups: Sequence[Group]) -> TimeChunks | None:
-    """Say how the chunks of several groups came out together.
+def in_chunks(
+    system: DynamicalSystem, start: Start, warmup_steps: int, every: Interval, count: int
+) -> tuple[int | None, Callable[..., Trajectories]]:
+    """Plan a run in chunks.
 
     Args:
-        groups: At their end.
+        system: The dynamics.
+        start: Where all sequences start.
+        warmup_steps: Steps that are not counted.
+        every: Steps between factorizations.
+        count: Chunks asked for.
 
     Returns:
-        None where they were run without.
+        How many sequences fit into the memory at the same time, None for any number; and what
+        makes their trajectories, called like `Trajectories`.
     """
-    parts = [share for group in groups for share in group.shares]
-    own = [part.chunks for part in parts if isinstance(part, ChunkedTrajectories)]
-    if not own:
-        return None
-    return TimeChunks(
-        count=max(one.count for one in own),
-        steps=max(one.steps for one in own),
-        rounds=max(one.rounds for one in own),
-        angle=max(one.angle for one in own),
-        num_finished_plainly=sum(one.num_finished_plainly for one in own),
-    )
+    most, plan = plan_chunks(system, start, warmup_steps, int(every), count)
+    return most, partial(ChunkedTrajectories, plan=plan)
 
 
 class ChunkedTrajectories(Trajectories):
@@ -93,82 +57,64 @@ class ChunkedTrajectories(Trajectories):
 
     Args:
         system: The dynamics.
-        state: Tensors ``[B, ...]``.
-        basis: ``[B, N, k]``.
-        ends: Length of each sequence, ``[B]``, on the CPU.
+        start: Where they start.
         warmup_steps: Steps that are not counted.
+        every: Steps between factorizations.
         keep: Whether to keep the log-stretches of every block.
         plan: How to run in chunks.
-
-    Attributes:
-        chunks: How they came out.
     """
 
     def __init__(
         self,
-        system: Dynamics,
-        state: State,
-        basis: Tensor,
-        ends: Tensor,
+        system: DynamicalSystem,
+        start: Start,
         warmup_steps: int,
+        every: Interval,
         keep: bool,
         plan: ChunkPlan,
     ) -> None:
-        schedule = FixedInterval(plan.every)
-        super().__init__(system, state, basis, ends, warmup_steps, schedule, keep)
+        super().__init__(system, start, warmup_steps, every, keep)
         self._plan = plan
         self.chunks = TimeChunks(
             count=1, steps=plan.steps, rounds=1, angle=0.0, num_finished_plainly=0
         )
 
-    def go(self, drive: Tensor, until: int, report: Report | None) -> None:
+    def go(self, until: int, on_step: OnStep | None) -> None:
         """Go to the end.
 
         Args:
-            drive: ``[T, B, ...]``.
             until: Steps of the longest sequence, warm-up included.
-            report: Called with numbers of steps done; see `Reports`.
+            on_step: Called with numbers of steps done; see `HalvingProgress`.
         """
         if until - self._warmup_steps <= self._plan.steps:
-            super().go(drive, until, report)
+            super().go(until, on_step)
             return
-        super().go(drive, self._warmup_steps, report)
-        reports = Reports(report, self._warmup_steps, until)
-        states = self._states(drive, until, reports.half(until - self._warmup_steps))
-        cuts = Cuts.of(self._ends - self._warmup_steps, self._plan.steps)
-        chunks = Chunks(self, cuts, drive[self._warmup_steps : until], states, self._plan.every)
+        super().go(self._warmup_steps, on_step)
+        progress = HalvingProgress(on_step, self._warmup_steps, until)
+        states = self._states(until, progress.next_part(until - self._warmup_steps))
+        table = ChunkTable.of(self._ends - self._warmup_steps, self._plan.steps)
+        drive = self._drive[self._warmup_steps : until]
+        chunks = Chunks(self, table, drive, states, self._plan.every)
         if self._plan.products:
-            chunks.propagate(reports.half)
-        self.chunks = settle(chunks, self._plan.angle, reports.half)
+            chunks.propagate(progress.next_part)
+        self.chunks = run_rounds(chunks, self._plan.angle, progress.next_part)
         self._take(chunks, until)
-        reports.reach(until)
+        progress.reach(until)
 
-    def _states(self, drive: Tensor, until: int, report: Report) -> State:
-        """Advance the states alone, as a plain run does.
+    def _states(self, until: int, on_step: OnStep) -> State:
+        """Advance the states alone; return those before each step, ``[until - warmup, B, ...]``.
 
-        Args:
-            drive: ``[T, B, ...]``.
-            until: The step to stop at, warm-up included.
-            report: Called with the number of steps done after every step.
-
-        Returns:
-            States before each step, tensors ``[until - warmup, B, ...]``; sequences that have ended
-            stay where they are.
+        Sequences that have ended stay where they are.
         """
         states = []
         for t in range(self._warmup_steps, until):
             states.append(self.state)
-            self._advance_state(drive[t], self._running(t))
-            report(len(states))
+            self._advance_state(self._drive[t], self._running(t))
+            on_step(len(states))
         return tuple(torch.stack(tensors) for tensors in zip(*states, strict=True))
 
     def _take(self, chunks: Chunks, until: int) -> None:
-        """Take what the chunks measured, block by block in the order of time.
-
-        Args:
-            chunks: At their end.
-            until: The step they end at, warm-up included.
-        """
+        """Take what the chunks measured, block by block in the order of time."""
         self.inspector = chunks.inspector
         self._basis = chunks.last_basis()
         self.rounding = self.rounding + chunks.rounding.sum(0)
@@ -179,54 +125,37 @@ class ChunkedTrajectories(Trajectories):
                 self._add(log_stretch)
 
 
-class Reports:
+class HalvingProgress:
     """Reports every step once, though nobody knows how many rounds there will be.
 
     Each part of the work, such as the states or a round, takes half of the steps that are left.
 
     Args:
-        report: Called with the number of steps done.
+        on_step: Called with the number of steps done.
         done: Steps that were reported.
         total: Steps in all.
 
     Example:
         >>> told = []
-        >>> reports = Reports(told.append, 1, 9)
-        >>> reports.half(2)(1)
+        >>> progress = HalvingProgress(told.append, 1, 9)
+        >>> progress.next_part(2)(1)
         >>> told
         [2, 3]
     """
 
-    def __init__(self, report: Report | None, done: int, total: int) -> None:
-        self._report, self._done, self._total = report, done, total
+    def __init__(self, on_step: OnStep | None, done: int, total: int) -> None:
+        self._on_step, self._done, self._total = on_step, done, total
 
-    def half(self, steps: int) -> Report:
-        """Begin a part of the work.
-
-        Args:
-            steps: Of that part.
-
-        Returns:
-            What to call with the number of them that are done.
-        """
+    def next_part(self, steps: int) -> OnStep:
+        """Begin a part of so many steps; return what to call with the number of them done."""
         return partial(self._within, self._done, (self._total - self._done) / 2 / steps)
 
     def reach(self, done: int) -> None:
-        """Report the steps up to one that were not reported before.
-
-        Args:
-            done: The last one.
-        """
-        while self._report is not None and self._done < done:
+        """Report the steps up to one that were not reported before."""
+        while self._on_step is not None and self._done < done:
             self._done += 1
-            self._report(self._done)
+            self._on_step(self._done)
 
     def _within(self, begin: int, each: float, done: int) -> None:
-        """Report within a part.
-
-        Args:
-            begin: Steps reported before it.
-            each: Steps to report for one of its own.
-            done: Its own steps so far.
-        """
+        """Report ``each`` step for one of a part, which began with ``begin`` steps reported."""
         self.reach(begin + int(each * done))

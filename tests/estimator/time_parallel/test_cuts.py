@@ -8,6 +8,7 @@ from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.estimator.batching import bytes_per_sequence
 from lightning_lyap.estimator.time_parallel import plan as planning
 from lightning_lyap.estimator.time_parallel.plan import chunk_steps
+from lightning_lyap.estimator.trajectories import Start
 from tests.cells import build
 from tests.chunked import assert_same, both, driving
 
@@ -39,8 +40,9 @@ def test_short_chunks_are_held_to_smaller_angles() -> None:
     system = as_dynamics(nn.GRU(1, 2), None, "full", None)
     state, basis = (torch.zeros(1, 2),), torch.zeros(1, 2, 1)
     for num_steps, count in ((100, 50), (1000, 10), (1000, 1000)):
-        start = state, basis, system.drive(torch.zeros(1, num_steps, 1))
-        _, plan = planning.plan_chunks(system, start, num_steps, 1, count)
+        drive, ends = system.drive(torch.zeros(1, num_steps, 1)), torch.tensor([num_steps])
+        start = Start(drive, state, basis, ends)
+        _, plan = planning.plan_chunks(system, start, 0, 1, count)
         added = sum(plan.angle * k for k in range(count)) / num_steps
         assert max(added, plan.angle / plan.steps) <= 1e-4
         assert added > 1e-7
@@ -58,12 +60,13 @@ def test_memory_decides_on_sequences_then_on_chunks(monkeypatch: pytest.MonkeyPa
 
 def test_memory_counts_the_columns_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
     system = as_dynamics(nn.GRU(1, 16), None, "full", None)
-    start = (torch.zeros(1, 16),), torch.zeros(1, 16, 1), torch.zeros(100, 1, 48)
+    drive, basis = torch.zeros(100, 1, 48), torch.zeros(1, 16, 1)
+    start = Start(drive, (torch.zeros(1, 16),), basis, torch.tensor([100]))
     room = 10**5 + 20 * bytes_per_sequence(system, 1)
     monkeypatch.setattr(planning, "free_bytes", lambda device: 2 * room)
     lengths = {}
     for most in (1e9, 0.0):
         monkeypatch.setattr(planning, "MOST_WORK", {"cpu": most})
-        _, plan = planning.plan_chunks(system, start, 100, 1, 20)
+        _, plan = planning.plan_chunks(system, start, 0, 1, 20)
         lengths[plan.products] = plan.steps
     assert lengths[True] > lengths[False]

@@ -38,6 +38,11 @@ def test_equals_the_plain_run(num_exponents: int | None) -> None:
     assert_same(chunked, plain, 1e-7)
 
 
+def test_a_plain_run_enters_no_code_for_chunks() -> None:
+    with mock.patch.object(spectrum, "in_chunks", side_effect=AssertionError):
+        lyapunov_spectrum(build("gru"), driving(2, 5))
+
+
 SETTINGS: list[dict[str, Any]] = [
     {"lengths": [60, 37, 9]},
     {"warmup_steps": 7},
@@ -152,7 +157,7 @@ def test_groups_and_shares_give_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     gru, inputs = build("gru", hidden_size=3), driving(5, 60)
     settings: dict[str, Any] = {"lengths": [60, 60, 33, 7, 41], "time_chunks": 4}
     whole = lyapunov_spectrum(gru, inputs, **settings)
-    monkeypatch.setattr(spectrum, "sensible_shares", lambda system, basis: min(2, len(basis)))
+    monkeypatch.setattr(spectrum, "num_shares", lambda system, basis: min(2, len(basis)))
     fitting = plan.chunks_that_fit
     monkeypatch.setattr(plan, "chunks_that_fit", lambda *given: (3, fitting(*given)[1]))
     parts = lyapunov_spectrum(gru, inputs, **settings)

@@ -1,21 +1,24 @@
-"""How strongly two quantities go together over runs: coefficients and their bootstrap intervals.
+"""Correlation coefficients over runs, and their bootstrap intervals.
 
 Samples are ``[..., n]``, one number a run; leading dimensions are resamples. What is not defined,
-because a quantity is the same in all runs or determined by another, is NaN in tensors and None in
+because a quantity is the same in all runs or determined by another, is NaN in arrays and None in
 results.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import ArrayLike
+from scipy.stats import DegenerateDataWarning, pearsonr, rankdata
 
 from lightning_lyap._checks import check_count
 
-Coefficient = Callable[..., Tensor]
-DETERMINED = 1e-12  # of 1 - r^2: rounding of a coefficient that is one
+ROUNDING = 1e-12  # of a coefficient that is zero, and of 1 - r^2 where it is one
 LEVELS = (0.025, 0.975)
 
 
@@ -33,70 +36,53 @@ class Association:
     interval: tuple[float, float] | None
 
 
-def ranks(values: Tensor) -> Tensor:
-    """Number values by size, from 1; equal ones share the mean of their numbers.
+def pearson(x: ArrayLike, y: ArrayLike) -> Any:
+    """Return Pearson's correlation, that of the values.
 
     Args:
-        values: ``[..., n]``.
-
-    Returns:
-        ``[..., n]``, float64.
-
-    Example:
-        >>> ranks(torch.tensor([3.0, 1.0, 3.0, 2.0]))
-        tensor([3.5000, 1.0000, 3.5000, 2.0000], dtype=torch.float64)
-    """
-    values = values.contiguous()
-    ordered = values.sort(-1).values
-    below = torch.searchsorted(ordered, values)
-    return (below + torch.searchsorted(ordered, values, right=True) + 1).double() / 2
-
-
-def pearson(x: Tensor, y: Tensor) -> Tensor:
-    """Compute Pearson's correlation, that of the values.
-
-    Args:
-        x: ``[..., n]``.
+        x: ``[..., n]``, n at least 2.
         y: ``[..., n]``.
 
     Returns:
         ``[...]``, float64; NaN where one of them is constant.
 
     Example:
-        >>> pearson(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 2.0]))
-        tensor(0.5000, dtype=torch.float64)
+        >>> round(float(pearson([1.0, 2.0, 3.0], [1.0, 3.0, 2.0])), 12)
+        0.5
     """
-    constant = (x.amax(-1) == x.amin(-1)) | (y.amax(-1) == y.amin(-1))
-    x, y = (v.double() - v.double().mean(-1, keepdim=True) for v in (x, y))
-    x, y = (v / v.norm(dim=-1, keepdim=True) for v in (x, y))
-    return torch.where(constant, math.nan, (x * y).sum(-1).clamp(-1, 1))
+    with warnings.catch_warnings():
+        # Among 2000 resamples of a few runs some are constant as a rule; NaN says so.
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        r = pearsonr(x, y, axis=-1).statistic
+    # A zero off by rounding would be printed as -0.00 or as +0.00 by chance.
+    return np.where(np.abs(r) < ROUNDING, 0.0, r)
 
 
-def spearman(x: Tensor, y: Tensor) -> Tensor:
-    """Compute Spearman's correlation, that of the ranks.
+def spearman(x: ArrayLike, y: ArrayLike) -> Any:
+    """Return Spearman's correlation, that of the ranks; equal values share the mean of theirs.
 
     Args:
-        x: ``[..., n]``.
+        x: ``[..., n]``, n at least 2.
         y: ``[..., n]``.
 
     Returns:
         ``[...]``, float64; NaN where one of them is constant.
 
     Example:
-        >>> spearman(torch.tensor([1.0, 2.0, 30.0]), torch.tensor([0.0, 9.0, 5.0]))
-        tensor(0.5000, dtype=torch.float64)
+        >>> round(float(spearman([1.0, 2.0, 30.0], [0.0, 9.0, 5.0])), 12)
+        0.5
     """
-    return pearson(ranks(x), ranks(y))
+    return pearson(rankdata(x, axis=-1), rankdata(y, axis=-1))
 
 
-def partial_spearman(x: Tensor, y: Tensor, given: Tensor) -> Tensor:
-    """Compute what two quantities have in common beyond a third, on ranks.
+def partial_spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike) -> Any:
+    """Return what two quantities have in common beyond a third, on ranks.
 
     ``(r_xy - r_xg r_yg) / sqrt((1 - r_xg^2) (1 - r_yg^2))``: Pearson's correlation of the ranks'
     residuals after a linear regression on the ranks of the third.
 
     Args:
-        x: ``[..., n]``.
+        x: ``[..., n]``, n at least 2.
         y: ``[..., n]``.
         given: The third, ``[..., n]``.
 
@@ -104,19 +90,23 @@ def partial_spearman(x: Tensor, y: Tensor, given: Tensor) -> Tensor:
         ``[...]``, float64; NaN where one is constant, or the third orders the runs as x or y does.
 
     Example:
-        >>> x, y = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([2.0, 1.0, 4.0, 3.0])
-        >>> partial_spearman(x, y, torch.tensor([1.0, 2.0, 2.0, 1.0]))  # no rank in common
-        tensor(0.6000, dtype=torch.float64)
+        >>> no_rank_in_common = partial_spearman([1, 2, 3, 4], [2, 1, 4, 3], [1, 2, 2, 1])
+        >>> round(float(no_rank_in_common), 12)
+        0.6
     """
     xy, xg, yg = spearman(x, y), spearman(x, given), spearman(y, given)
-    free = (1 - xg.square()) * (1 - yg.square())
-    determined = torch.minimum(1 - xg.square(), 1 - yg.square()) < DETERMINED
-    value = (xy - xg * yg) / free.clamp(min=DETERMINED**2).sqrt()
-    return torch.where(determined, math.nan, value.clamp(-1, 1))
+    free_x, free_y = 1 - xg**2, 1 - yg**2
+    # Quotients of rounding errors, where nothing is left to correlate, would look like numbers.
+    determined = np.minimum(free_x, free_y) < ROUNDING
+    value = (xy - xg * yg) / np.sqrt(np.maximum(free_x * free_y, ROUNDING**2))
+    return np.where(determined, math.nan, np.clip(value, -1, 1))
 
 
 def associate(
-    coefficient: Coefficient, *samples: Sequence[float], num_resamples: int = 2000, seed: int = 0
+    coefficient: Callable[..., Any],
+    *samples: Sequence[float],
+    num_resamples: int = 2000,
+    seed: int = 0,
 ) -> Association:
     """Compute a coefficient and its 95 % interval by resampling runs (percentile bootstrap).
 
@@ -124,7 +114,7 @@ def associate(
     of 6 runs in 82 to 99 %.
 
     Args:
-        coefficient: `pearson`, `spearman` or `partial_spearman`.
+        coefficient: `pearson`, `spearman`, `partial_spearman`, or another function of such samples.
         *samples: What it takes, n finite numbers each.
         num_resamples: How many resamples.
         seed: Of the private generator that draws them.
@@ -151,15 +141,17 @@ def associate(
         raise ValueError(f"Expected samples of the same runs, but got {lengths} numbers.")
     if lengths[0] <= len(samples):
         return Association(None, None)
-    data = torch.tensor([[float(value) for value in sample] for sample in samples]).double()
-    value = coefficient(*data).item()
+    data = [np.asarray(sample, dtype=np.float64) for sample in samples]
+    value = float(coefficient(*data))
     if math.isnan(value):
         return Association(None, None)
+    # Not scipy's `bootstrap`: one resample without a coefficient makes its whole interval NaN, and
+    # torch's generator keeps the intervals that were published before.
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(lengths[0], (num_resamples, lengths[0]), generator=generator)
+    drawn = torch.randint(lengths[0], (num_resamples, lengths[0]), generator=generator).numpy()
     resampled = coefficient(*(sample[drawn] for sample in data))
-    known = resampled[resampled.isfinite()]
-    if 2 * known.numel() < num_resamples:
+    known = resampled[np.isfinite(resampled)]
+    if 2 * known.size < num_resamples:
         return Association(value, None)
-    low, high = known.quantile(known.new_tensor(LEVELS)).tolist()
+    low, high = np.quantile(known, LEVELS).tolist()
     return Association(value, (low, high))
