@@ -14,7 +14,8 @@ from omegaconf import MISSING
 from conf import folders as folders
 from lightning_lyap import LyapunovSpectrumCallback
 
-# Of an argument of any other type the class itself checks the value.
+# Arguments of other types become Any; their class checks the values. Read off annotations as types,
+# so the class must not postpone their evaluation (`from __future__ import annotations`).
 HYDRAS_TYPES = (int, bool, str, int | None)
 
 

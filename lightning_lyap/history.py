@@ -12,10 +12,9 @@ from torch import Tensor
 
 from lightning_lyap._atomic_files import whole_file
 from lightning_lyap._version import __version__
-from lightning_lyap.estimator.result import LayeredSpectrum, MeanSpectrum
+from lightning_lyap.estimator.result import VECTORS, LayeredSpectrum, MeanSpectrum
 from lightning_lyap.plotting import plot_history, plot_spectrum
 
-ROWS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
 FAILURE = {"epoch", "step", "message"}
 # The tensors of a saved history: a dtype of the same kind, and E measurements of K exponents.
 SAVED = {
@@ -23,7 +22,7 @@ SAVED = {
     "seconds": (torch.float64, "E"),
     "steps": (torch.int64, "E"),
     "num_sequences": (torch.int64, "E"),
-    **dict.fromkeys(ROWS, (torch.float64, "EK")),
+    **dict.fromkeys(VECTORS, (torch.float64, "EK")),
     "resolved": (torch.bool, "EK"),
     "layer": (torch.int64, "EK"),
 }
@@ -82,7 +81,7 @@ class SpectrumHistory:
             )
         # Inference tensors could not be saved or plotted outside inference mode.
         with torch.inference_mode(False):
-            rows = {name: getattr(spectrum, name).detach().cpu().clone() for name in ROWS}
+            rows = {name: getattr(spectrum, name).detach().cpu().clone() for name in VECTORS}
             layer = getattr(spectrum, "layer", None)
             self.spectra.append(
                 LayeredSpectrum(
@@ -159,7 +158,7 @@ class SpectrumHistory:
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors, numbers and text only, fit for checkpoints loaded with weights_only."""
-        state: dict[str, Any] = {name: self._rows(name) for name in ROWS} if self.spectra else {}
+        state: dict[str, Any] = {name: self._rows(name) for name in VECTORS} if self.spectra else {}
         if any(spectrum.layer is not None for spectrum in self.spectra):
             # Whether layers are told apart may change within a run.
             unknown = torch.full((self.spectra[0].num_exponents,), -1)
@@ -193,7 +192,7 @@ class SpectrumHistory:
         layers = [row if row is not None and bool((row >= 0).all()) else None for row in rows]
         self.spectra = [
             LayeredSpectrum(
-                **{name: saved[name][index] for name in ROWS},
+                **{name: saved[name][index] for name in VECTORS},
                 layer=layers[index],
                 num_sequences=int(saved["num_sequences"][index]),
                 tangent_size=size,
@@ -252,7 +251,7 @@ class SpectrumHistory:
                 f"Expected {os.fspath(path)!r} to be a file of spectra, but there is none. It is "
                 "LOG_DIR/lyapunov/spectra.npz of a run with LyapunovSpectrumCallback(save=True)."
             ) from error
-        # What a damaged archive raises has no end: errors of zipfile, zlib, NumPy and torch.
+        # A damaged archive can raise anything: errors of zipfile, zlib, NumPy and torch.
         except Exception as error:
             raise ValueError(
                 f"Expected {os.fspath(path)!r} to be a file of spectra written by "

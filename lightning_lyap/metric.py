@@ -9,14 +9,13 @@ from torchmetrics import Metric
 
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
 from lightning_lyap.dynamics.conversion import as_dynamics
-from lightning_lyap.estimator.result import LayeredSpectrum, SpectrumEstimate, SpectrumSums
+from lightning_lyap.estimator.result import VECTORS, LayeredSpectrum, SpectrumEstimate, SpectrumSums
 from lightning_lyap.estimator.schedule import Interval
 from lightning_lyap.estimator.settings import MeasurementSettings
 from lightning_lyap.estimator.spectrum import lyapunov_spectrum
 from lightning_lyap.plotting import plot_spectrum
 from lightning_lyap.statistics.batch_means import NUM_SCALES
 
-VECTORS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
 DRAWN = ("exponents", "std", "resolved", "margins")
 
 

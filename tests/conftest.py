@@ -1,7 +1,8 @@
 """What every test starts from: a fixed seed, one thread, torch's own defaults."""
 
+import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import torch
@@ -19,6 +20,16 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("few", max_examples=25)
     settings.register_profile(SLOW, max_examples=100)
     settings.load_profile(SLOW if config.option.markexpr == SLOW else "few")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector from all that stays: searching it took an eighth of the time."""
+    gc.disable()
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap import SpectrumHistory
-from lightning_lyap.estimator.result import MeanSpectrum
-from lightning_lyap.history import ROWS
+from lightning_lyap.estimator.result import VECTORS, MeanSpectrum
 
 F64 = torch.float64
 
@@ -50,7 +49,7 @@ def assert_bitwise(got: Tensor, expected: Tensor) -> None:
 def assert_same(got: SpectrumHistory, expected: SpectrumHistory) -> None:
     assert len(got) == len(expected)
     for one, other in zip(got.spectra, expected.spectra, strict=True):
-        for name in ROWS:
+        for name in VECTORS:
             assert_bitwise(getattr(one, name), getattr(other, name))
         assert (one.num_sequences, one.tangent_size) == (other.num_sequences, other.tangent_size)
         assert isinstance(one.num_sequences, int)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from lightning_lyap import SpectrumHistory
 from lightning_lyap.callback.errors import WarnOnce
+from lightning_lyap.callback.failures import Failures
 from lightning_lyap.callback.measurement import Measurement, NetworkMeasurement
 from lightning_lyap.callback.reporter import Reporter
-from lightning_lyap.callback.run_histories import Failures, RunHistories
+from lightning_lyap.callback.run_histories import RunHistories
 from lightning_lyap.callback.run_state import RunState
 from lightning_lyap.estimator.result import LayeredSpectrum
 

@@ -1,4 +1,4 @@
-"""What the import contract (`lint-imports`, pyproject.toml) can't say of the house."""
+"""What the import contract (`lint-imports`, pyproject.toml) can't say."""
 
 import ast
 import subprocess
@@ -44,13 +44,13 @@ class TestEveryFile:
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     assert {*tops(node)} <= {*OPTIONAL, "PIL"}, f"{path}, in {node.name}"
 
-    def test_is_no_room_without_a_name_and_no_hall(self) -> None:
+    def test_is_named_for_what_it_does_and_not_too_long(self) -> None:
         for path in SOURCES:
             assert path.stem not in {"utils", "helpers", "misc", "common"}, path
             assert len(path.read_text().splitlines()) <= 350, path
 
 
-def test_a_visitor_meets_few_doors() -> None:
+def test_the_package_has_few_parts() -> None:
     names = {path.name for path in (ROOT / PACKAGE).iterdir()} - {"__pycache__"}
     assert 10 < len(names) <= 22
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lightning_lyap import SpectrumHistory, __version__
-from lightning_lyap.history import ROWS
+from lightning_lyap.estimator.result import VECTORS
 from tests.histories import SETTINGS, assert_same, filled
 
 
@@ -20,7 +20,7 @@ def test_the_file_holds_numbers_and_text_alone(tmp_path: Path) -> None:
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     assert set(arrays) == {
-        *ROWS,
+        *VECTORS,
         *("epochs", "steps", "seconds", "num_sequences", "tangent_size"),
         *("failures", "settings", "version"),
     }

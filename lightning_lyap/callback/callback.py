@@ -8,9 +8,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_lyap._checks import check_choice, check_count, check_flag, check_name
 from lightning_lyap.callback.errors import OnError, WarnOnce
+from lightning_lyap.callback.failures import Failures
 from lightning_lyap.callback.network_probe import NetworkProbe
 from lightning_lyap.callback.reporter import Reporter
-from lightning_lyap.callback.run_histories import Failures, RunHistories
+from lightning_lyap.callback.run_histories import RunHistories
 from lightning_lyap.callback.run_state import RunState
 from lightning_lyap.callback.trainer import is_fitting, is_last_batch
 from lightning_lyap.dynamics import LayerChoice, StateChoice
@@ -155,7 +156,7 @@ class LyapunovSpectrumCallback(Callback):
         self._reporter: Reporter | None = None
 
     def should_measure(self, trainer: Trainer) -> bool:
-        """Return whether the validation that starts now is to be measured; override it at will.
+        """Return whether the validation that starts now is to be measured; may be overridden.
 
         Args:
             trainer: The Trainer.
@@ -200,12 +201,12 @@ class LyapunovSpectrumCallback(Callback):
         """Measure the network before training, unless a run goes on."""
         probe, reporter = self._prepare(trainer, pl_module)
         self._lay_out(trainer, pl_module)
-        # What the sanity check was seen to send through the modules, or the DataModule's windows.
-        wanted, seen = self._is_before_training(trainer), probe.source.is_ready
-        if wanted and seen:
+        # Ready after a watched sanity check, or with windows of the DataModule's.
+        wanted, ready = self._is_before_training(trainer), probe.source.is_ready
+        if wanted and ready:
             reporter.log_before_training(reporter.publish(probe.take(), self.every_n_validations))
         reporter.recall()
-        reporter.remark(unseen=wanted and not seen)
+        reporter.remark(unseen=wanted and not ready)
         probe.source.stop()
         self._run.pace.restart()
 
@@ -275,8 +276,7 @@ class LyapunovSpectrumCallback(Callback):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> tuple[NetworkProbe, Reporter]:
         """Return what measures and what reports, made once a run of the Trainer."""
-        # Any hook may be the first: `validate` and `test` have no `on_fit_start`, and the sanity
-        # check of a fit comes before `on_train_start`.
+        # Any hook may be the first: `validate` and `test` have no `on_fit_start`.
         if self._probe is None or self._reporter is None:
             failures = Failures(trainer, self._run.histories, self.on_error, self._warn_once)
             self._probe = NetworkProbe(trainer, pl_module, self.modules, self.settings, failures)
@@ -300,9 +300,9 @@ class LyapunovSpectrumCallback(Callback):
     def _lay_out(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Arrange TensorBoard's CUSTOM SCALARS, the first of these callbacks for all of them."""
         everyone: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        ours = [each for each in everyone if isinstance(each, LyapunovSpectrumCallback)]
+        spectra = [each for each in everyone if isinstance(each, LyapunovSpectrumCallback)]
         # TensorBoard keeps one layout a run, the last that was written: one callback writes it.
-        if trainer.is_global_zero and ours[0] is self:
-            prepared = {each.name: each._prepare(trainer, pl_module) for each in ours}
+        if trainer.is_global_zero and spectra[0] is self:
+            prepared = {each.name: each._prepare(trainer, pl_module) for each in spectra}
             modules = {name: tuple(probe.modules) for name, (probe, _) in prepared.items()}
             prepared[self.name][1].lay_out(modules)

@@ -41,7 +41,8 @@ class Pace:
     def is_regular(self, every: int) -> bool:
         """Return whether the last measurement was n validations ago.
 
-        The first measurement, and one after a resumption, come sooner: their cost is no rule.
+        The first measurement, and one after a resumption, follow fewer validations: their fraction
+        says nothing about the setting.
 
         Args:
             every: n.

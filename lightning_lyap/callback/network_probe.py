@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from lightning_lyap.callback.errors import describe, free_memory, ran_out_of_memory
+from lightning_lyap.callback.failures import Failures
 from lightning_lyap.callback.measurement import (
     Measurement,
     NetworkMeasurement,
@@ -17,7 +18,6 @@ from lightning_lyap.callback.measurement import (
     estimate_spectra,
 )
 from lightning_lyap.callback.progress_bar import spectrum_progress
-from lightning_lyap.callback.run_histories import Failures
 from lightning_lyap.callback.sequence_source import SequenceSource
 from lightning_lyap.callback.trainer import first_reason
 from lightning_lyap.estimator.result import SpectrumEstimate
@@ -163,7 +163,9 @@ class NetworkProbe:
         """Return what a call returns, or None and why it failed; tell all and raise if asked to."""
         try:
             return call(), ""
-        except Exception as error:  # memory that runs out, the user's modules, a mistake of ours
+        except (
+            Exception
+        ) as error:  # memory that runs out, the user's modules, an error in this package
             reason, no_memory = describe(error, "measuring"), ran_out_of_memory(error)
             if self._failures.on_error == "raise":
                 self._agree(dict.fromkeys(self.modules, reason))

@@ -13,10 +13,10 @@ from pytorch_lightning import LightningModule, Trainer
 
 from lightning_lyap.callback.cost import advice
 from lightning_lyap.callback.errors import WarnOnce, guarded
+from lightning_lyap.callback.failures import Failures
 from lightning_lyap.callback.loggers import log_histogram, log_image, scalars_alone
 from lightning_lyap.callback.measurement import Measurement, NetworkMeasurement
 from lightning_lyap.callback.outputs import draw_figures, scalars, split_finite, write_files
-from lightning_lyap.callback.run_histories import Failures
 from lightning_lyap.callback.run_state import RunState
 from lightning_lyap.callback.tensorboard_layout import lay_out_scalars, scalar_layout
 from lightning_lyap.callback.trainer import (
@@ -24,7 +24,7 @@ from lightning_lyap.callback.trainer import (
     is_fitting,
     log_folder,
     logging_step,
-    running,
+    running_method,
     writes_files,
 )
 from lightning_lyap.history import SpectrumHistory
@@ -136,7 +136,7 @@ class Reporter:
         # Histories and figures first: their time is part of the cost that is logged below.
         for module, measurement in measured.by_module.items():
             with self._failures.guard([module], "logging"):
-                self._show(module, infixes[module], measurement)
+                self._record_and_send(module, infixes[module], measurement)
         values: dict[str, float] = {}
         with self._failures.guard(measured.by_module, "logging"):
             for module, measurement in measured.by_module.items():
@@ -189,12 +189,12 @@ class Reporter:
         for key in last.keys() - metrics.keys():
             metrics[key] = torch.tensor(last[key])
 
-    def _show(self, module: str, infix: str, measurement: Measurement) -> None:
+    def _record_and_send(self, module: str, infix: str, measurement: Measurement) -> None:
         """Add a measurement to its history and send out what is no scalar."""
         fitting, spectrum = is_fitting(self._trainer), measurement.spectrum
         before = history = self._state.histories.of(module)
         if fitting:
-            history = self._state.histories.of_size(module, spectrum)
+            history = self._state.histories.for_spectrum(module, spectrum)
             epoch, step = completed_epochs(self._trainer), logging_step(self._trainer)
             history.append(epoch, step, spectrum, measurement.seconds)
         if not self._trainer.is_global_zero:
@@ -215,7 +215,7 @@ class Reporter:
         """Say for the titles of figures when this is."""
         if is_fitting(self._trainer):
             return f"epoch {completed_epochs(self._trainer):g}"
-        return f"trainer.{running(self._trainer)}"
+        return f"trainer.{running_method(self._trainer)}"
 
     def _send(self, module: str, tag: str, measurement: Measurement, images: Images) -> None:
         """Send histogram and images; a logger that fails keeps nothing from the others."""
@@ -249,7 +249,6 @@ class Reporter:
     def _cost(self, seconds: float, every: int) -> dict[str, float]:
         """Return what a measurement cost, and warn once when it was too much."""
         values = {f"{self._name}/seconds": seconds}
-        # The first measurement, and one after a resumption, come sooner: their cost is no rule.
         if is_fitting(self._trainer) and self._state.pace.is_regular(every):
             fraction = self._state.pace.fraction(seconds)
             values[f"{self._name}/epoch_fraction"] = fraction

@@ -26,7 +26,7 @@ class RunState:
         self.last: dict[str, float] = {}
         self._was_loaded = False
         self._has_begun = False
-        self._is_only_looked_at = False
+        self._is_evaluating = False
 
     def enter(self, stage: str) -> None:
         """Note what the Trainer is about to do, before it loads a checkpoint for it.
@@ -34,7 +34,7 @@ class RunState:
         Args:
             stage: ``"fit"``, or one that only looks at a network: ``"validate"``, ``"test"`` ...
         """
-        self._is_only_looked_at = stage != "fit"
+        self._is_evaluating = stage != "fit"
 
     def begin(self, trainer: Trainer) -> None:
         """Begin a fit: with nothing, unless a state was loaded or steps were taken before.
@@ -53,7 +53,7 @@ class RunState:
     def end(self) -> None:
         """Forget that a state was loaded: a tuner loads one, too, that no run goes on with."""
         self._was_loaded = False
-        self._is_only_looked_at = False
+        self._is_evaluating = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the run so far: tensors, numbers and text."""
@@ -81,7 +81,7 @@ class RunState:
                 f"Expected a state of a LyapunovSpectrumCallback, but got one without {missing}. "
                 "Go on from a checkpoint that this callback has written."
             )
-        if self._is_only_looked_at and self._has_begun:
+        if self._is_evaluating and self._has_begun:
             return
         self.histories.load(state_dict["histories"])
         self.pace.validations = state_dict["validations"]

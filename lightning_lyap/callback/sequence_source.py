@@ -25,8 +25,8 @@ class SequenceSource:
         modules: Its recurrent modules by name.
         num_sequences: How many sequences, over all processes.
         num_steps: Steps of a sequence.
-        on_error: ``"warn"`` for a source that says so later where the DataModule fails, ``"raise"``
-            to let its error pass.
+        on_error: ``"warn"``: an error of the DataModule, but for a ValueError, is raised when
+            sequences are taken; ``"raise"``: at once.
 
     Raises:
         ValueError: If the settings ask for more than the DataModule has.
@@ -45,7 +45,7 @@ class SequenceSource:
         self._trainer = trainer
         self._network = network
         self._modules = modules
-        self._share = len(range(trainer.global_rank, num_sequences, trainer.world_size))
+        self._num_own = len(range(trainer.global_rank, num_sequences, trainer.world_size))
         self._num_steps = num_steps
         self._watcher: InputRecorder | None = None
         self._offered: tuple[Tensor, ...] | None = None
@@ -70,7 +70,7 @@ class SequenceSource:
         self.stop()
         if not self.is_ready:
             self._watcher = InputRecorder(
-                self._modules, self._share, self._num_steps, self._network
+                self._modules, self._num_own, self._num_steps, self._network
             )
             self._watcher.start()
 
@@ -104,17 +104,17 @@ class SequenceSource:
                 "Expected `lyapunov_sequences` of the DataModule to return windows, but it failed "
                 f"when the run began: {self._failure}"
             )
-        if self._share == 0:
+        if self._num_own == 0:
             return Recorded({}, {})
         if self._offered is not None:
-            recorder = InputRecorder(self._modules, self._share, self._num_steps)
+            recorder = InputRecorder(self._modules, self._num_own, self._num_steps)
             precision = self._trainer.precision_plugin
             batch = precision.convert_input(self._trainer.strategy.batch_to_device(self._offered))
             with recorder, _without_logging(self._network), precision.forward_context():
                 self._network(*batch)
         if recorder is None:
             raise RuntimeError("Expected to have watched the recurrent modules, but did not.")
-        return recorder.readable()
+        return recorder.recorded()
 
     def _ask(self, num_sequences: int) -> tuple[Tensor, ...] | None:
         """Return this process's share of the windows that the DataModule offers, if it does."""
@@ -138,7 +138,7 @@ def _without_logging(module: LightningModule) -> Iterator[None]:
 
 
 def _ignore(*args: Any, **kwargs: Any) -> None:
-    """Take what a module logs, and leave it at that."""
+    """Ignore what a module logs."""
 
 
 def _tensors(batch: Tensor | Sequence[Tensor], num_sequences: int) -> tuple[Tensor, ...]:

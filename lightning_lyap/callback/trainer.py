@@ -14,7 +14,7 @@ def is_fitting(trainer: Trainer) -> bool:
     return trainer.state.fn == TrainerFn.FITTING
 
 
-def running(trainer: Trainer) -> str:
+def running_method(trainer: Trainer) -> str:
     """Return the name of the Trainer's method that runs: fit, validate, test; else nothing."""
     return "" if trainer.state.fn is None else trainer.state.fn.value
 

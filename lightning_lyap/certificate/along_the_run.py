@@ -123,7 +123,7 @@ class Inspector:
         """Make the checks that were put off, with the precision that is set now."""
         self._give_basis()
         rest = self._deferred
-        # What may hold something of each sequence, as a user's dynamics may, takes no other batch.
+        # A user's dynamics may hold something for each sequence, and then take no other batch size.
         most = DERIVATIVES if self._system.runs_in_threads else 0
         while rest:
             sizes = accumulate(block.drive.shape[1] for block in rest)

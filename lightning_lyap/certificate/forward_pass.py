@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap.certificate.result import Check, worst
-from lightning_lyap.dynamics import AutodiffDynamics, UncoupledLayers
+from lightning_lyap.dynamics import AutodiffDynamics
 from lightning_lyap.dynamics.base import DynamicalSystem, State
 from lightning_lyap.dynamics.evaluation_mode import in_evaluation_mode
 from lightning_lyap.dynamics.stacked import StackedRecurrence
@@ -50,7 +50,7 @@ def forward_check(
     """
     if isinstance(system, AutodiffDynamics):
         return _repeated_step(system, inputs, system.initial_state(initial_state, len(inputs)))
-    read = isinstance(system, StackedRecurrence | UncoupledLayers)
+    read = isinstance(system, StackedRecurrence)
     if not read or not isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return None
     weight = next(module.parameters())

@@ -25,17 +25,18 @@ from lightning_lyap.plotting import plot_convergence, plotting_available, render
 
 DESCRIPTION = """Measure the Lyapunov spectrum of every recurrent module of a trained network, on
 held-out sequences: those of the task's DataModule, or inputs from a file."""
-# Settings that are no whole numbers, and defaults that say more than their values.
+# How settings that are no whole numbers are parsed.
 PARSED: dict[str, dict[str, Any]] = {
     "orthonormalize_every": {"type": lambda text: text if text == "auto" else int(text)},
     "state": {"choices": get_args(StateChoice)},
     "layers": {"choices": get_args(LayerChoice)},
     "dtype": {"choices": tuple(DTYPES)},
 }
+# Help where the value of the default alone would mislead.
 OTHER_DEFAULTS = {
     "num_sequences": "default: 10, or all that --data holds",
     "num_exponents": "default: all",
-    "state": "default: hidden for its tasks, else full",
+    "state": "default: hidden for CharRNN and MocapRNN, else full",
     "dtype": "default: the network's own",
 }
 

@@ -275,6 +275,6 @@ def compute_dtype(own: torch.dtype, wanted: torch.dtype | None) -> torch.dtype:
         return own if own in DTYPES else torch.float32
     if not isinstance(wanted, torch.dtype) or wanted not in DTYPES:
         raise ValueError(
-            f"Expected `dtype` to be torch.float32, torch.float64 or None, but got {wanted}."
+            f"Expected `dtype` to be torch.float32, torch.float64 or None, but got {wanted!r}."
         )
     return wanted

@@ -1,4 +1,4 @@
-"""From what a user has to dynamics."""
+"""Turns a module, function or object into dynamics."""
 
 from collections.abc import Callable
 from typing import Any

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lightning_lyap.qr.reflectors import Basis, Reflectors
 
-# That number below and from N = OUT_OF_CACHE on.
+# Multiplications that are worth a pass over the weights, below N = OUT_OF_CACHE and from there on.
 OUT_OF_CACHE = 256
 MULTIPLICATIONS_PER_PASS = (21, 42)
 # Up to so many vectors the product itself and then its transpose take less time (up to a third

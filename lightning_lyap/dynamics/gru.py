@@ -31,7 +31,7 @@ class GRULayer(Layer):
     def step(
         self, projected: Tensor, state: State, moving: Basis | None = None
     ) -> tuple[State, LayerTangent]:
-        """Advance and linearize; see `Layer.step` and the table of tangent maps.
+        """Advance and linearize; see `Layer.step`.
 
         ``J = diag(z) + diag((h - n) z (1 - z)) W_hz
         + diag((1 - z)(1 - n^2)) [diag(r) W_hn + diag(r (1 - r)(W_hn h + b_hn)) W_hr]``

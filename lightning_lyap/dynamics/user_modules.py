@@ -1,4 +1,4 @@
-"""From modules of any make that do one step to dynamics, without changing the module."""
+"""Turns any module that does one step into dynamics, without changing it."""
 
 from collections.abc import Callable
 from copy import copy, deepcopy

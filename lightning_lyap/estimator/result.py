@@ -13,6 +13,9 @@ from lightning_lyap.statistics.batch_means import Contrasts
 from lightning_lyap.statistics.confidence import uncertainty
 from lightning_lyap.statistics.measures import SpectrumMeasures, measure_spectrum
 
+# The fields of `MeanSpectrum` with an entry for each exponent.
+VECTORS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MeanSpectrum:

@@ -14,7 +14,7 @@ TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-6}
 # The part of a complete spectrum, its end, that may be lost to save factorizations, and the longest
 # block for which it may: five steps save four factorizations in five, and longer ones too little
 # more to give up an exponent for.
-LOST_FRACTION, MOST_STEPS_LOSING = 1 / 16, 5
+GIVEN_UP_FRACTION, MOST_STEPS_GIVING_UP = 1 / 16, 5
 FIRST_INTERVAL, MOST_GROWTH = 2, 4
 # A block is taken back if it makes the error this many times larger than promised.
 MOST_OVERSHOOT = 4.0
@@ -74,8 +74,8 @@ class AutoInterval:
 
     The errors are those of each factorization. Rounding also turns directions whose exponents lie
     closer together than they are known, and these then share their stretches in another way; plain
-    float32 does the same at interval 1. On small random networks, where neighbours are close, up to
-    one exponent in ten was off by several tolerances, and its neighbour by as much the other way.
+    float32 does the same at interval 1. On small random networks, where neighbors are close, up to
+    one exponent in ten was off by several tolerances, and its neighbor by as much the other way.
 
     Args:
         num_exponents: K.
@@ -91,7 +91,9 @@ class AutoInterval:
 
     def __init__(self, num_exponents: int, tangent_size: int, dtype: torch.dtype) -> None:
         # A partial spectrum has no end to give up: its last exponent is one of the leading ones.
-        self._given_up = int(LOST_FRACTION * num_exponents) if num_exponents == tangent_size else 0
+        self._given_up = (
+            int(GIVEN_UP_FRACTION * num_exponents) if num_exponents == tangent_size else 0
+        )
         # Half of the numbers' range, nats: a basis may grow or shrink by as much within a block.
         self._range = math.log(torch.finfo(dtype).max) / 2
         self.tolerance: float | None = TOLERANCES[dtype]
@@ -158,7 +160,7 @@ class AutoInterval:
 
     def _worst(self, values: Tensor, steps: int) -> float:
         """Return the largest of values ``[K]``, but for those given up in a block of that size."""
-        given_up = self._given_up if steps <= MOST_STEPS_LOSING else 0
+        given_up = self._given_up if steps <= MOST_STEPS_GIVING_UP else 0
         return values.kthvalue(len(values) - given_up).values.item()
 
     def _longest(self, steps: int, error: Tensor, most: int) -> int:

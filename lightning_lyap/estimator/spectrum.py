@@ -142,6 +142,7 @@ def lyapunov_spectrum(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If a shape or a range is wrong, or the module is bidirectional.
+        RuntimeError: If a step function fails on such inputs, or can't be differentiated.
 
     Warns:
         RuntimeWarning: If the states or stretches of a sequence did not stay finite; such sequences
@@ -177,15 +178,17 @@ def lyapunov_spectrum(
         first_state = system.initial_state(initial_state, batch_size)
         basis = _starting_basis(system, batch_size, num_exponents, initial_basis, seed)
         start = Start(system.drive(inputs.detach().to(system.device)), first_state, basis, ends)
-        how = (warmup_steps, orthonormalize_every, keep_log_stretches)
-        make: Callable[..., Trajectories] = Trajectories
-        most = sequences_that_fit(system, basis.shape[2])
+        settings = (warmup_steps, orthonormalize_every, keep_log_stretches)
+        new_trajectories: Callable[..., Trajectories] = Trajectories
+        most_at_once = sequences_that_fit(system, basis.shape[2])
         if time_chunks > 1:
-            most, make = in_chunks(system, start, warmup_steps, orthonormalize_every, time_chunks)
+            chosen = warmup_steps, orthonormalize_every, time_chunks
+            most_at_once, new_trajectories = in_chunks(system, start, *chosen)
         groups = []
-        for rows in split_into_groups(batch_size, target_stderr, most):
+        for rows in split_into_groups(batch_size, target_stderr, most_at_once):
             shares = split_evenly(rows, num_shares(system, basis[rows]))
-            groups.append(Group([make(system, start.of(share), *how) for share in shares]))
+            trajectories = [new_trajectories(system, start.of(rows), *settings) for rows in shares]
+            groups.append(Group(trajectories))
         done, reached = run_to_target(groups, target_stderr, progress)
 
         with on_one_thread(system):

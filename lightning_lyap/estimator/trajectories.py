@@ -184,7 +184,7 @@ class Trajectories:
         count = int(running.sum())
         if count == len(running):
             return None
-        # Sequences end and don't start again: as many are the same ones.
+        # Sequences only ever end: an equal count means the same sequences.
         if count != self._num_rows:
             self._rows = upload(running.nonzero()[:, 0], self.sums.device)
             self._num_rows = count

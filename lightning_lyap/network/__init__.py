@@ -1,1 +1,1 @@
-"""Finds the recurrent modules of a network and what drives them; torch only."""
+"""Finds the recurrent modules of a network and what drives them, with torch alone."""

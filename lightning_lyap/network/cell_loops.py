@@ -1,4 +1,4 @@
-"""The sequences that a model runs through by calling a cell step by step in a loop of its own."""
+"""Records a cell that a model calls step by step in a loop of its own."""
 
 from dataclasses import dataclass
 from typing import Any

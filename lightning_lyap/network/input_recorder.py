@@ -95,7 +95,7 @@ class InputRecorder:
         """
         return {name: self._read(name) for name in self._recordings}
 
-    def readable(self) -> "Recorded":
+    def recorded(self) -> "Recorded":
         """Return what was recorded of those modules of which there is something.
 
         Returns:

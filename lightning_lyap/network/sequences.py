@@ -1,4 +1,4 @@
-"""What one recurrent module receives, taken apart into sequences; here of calls with whole ones.
+"""Records what a recurrent module receives, as sequences: the base class, and whole sequences.
 
 Everything is copied, so nothing of the forward pass is kept alive.
 """

@@ -21,7 +21,7 @@ from lightning_lyap.network.undisturbed import evaluating, preserved_generators
 
 EVERYTHING = sys.maxsize
 GIVEN = {"dynamics", "inputs", "initial_state", "lengths", "num_exponents"}
-# What the estimator can be told besides.
+# Other settings of `lyapunov_spectrum`, which are passed on to it.
 SETTINGS = frozenset(signature(lyapunov_spectrum).parameters) - GIVEN
 
 

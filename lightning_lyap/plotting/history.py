@@ -106,7 +106,7 @@ def _epoch_ticks(ax: Any, when: NDArray[np.float64]) -> None:
 
 
 def _edges(centers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return cell borders, ``[E + 1]``, half-way between neighbouring measurements, ``[E]``."""
+    """Return cell borders, ``[E + 1]``, half-way between neighboring measurements, ``[E]``."""
     if centers.size == 1:
         return np.array([centers[0] - 0.5, centers[0] + 0.5])
     middle = (centers[1:] + centers[:-1]) / 2

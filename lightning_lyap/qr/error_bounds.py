@@ -18,8 +18,8 @@ MARGIN = 3.0
 # Measured on a trained LSTM-512, intervals 1 to 30, both precisions: of the errors of its exponents
 # half were below 0.3 of these units, 99 % below 2 to 3; the largest of all was 6.
 SAFETY, SAMPLES = 3.0, 4
-# Samples of `relative_row_size` for bases that are not written out: off by a quarter, one time in
-# ten.
+# Samples that estimate `relative_row_size` where Q is not written out: one estimate in ten is off
+# by a quarter or more.
 ROW_SIZE_SAMPLES = 16
 # Rows that differ by less than this factor are taken as of one size: the errors it could cost stay
 # below 1e-4 in float32, and sorting takes a sixth of the time of a Householder factorization.

@@ -69,7 +69,7 @@ class Contrasts:
 class StretchBins:
     """Log-stretches over time, in at most twice `MAX_BATCHES` bins whatever the number of steps.
 
-    Every block has a bin of its own until the bins are full; then neighbours are joined until
+    Every block has a bin of its own until the bins are full; then neighbors are joined until
     each holds a 64th of the steps so far, and later blocks fill bins of that width. Blocks may
     differ in length.
 

@@ -1,4 +1,4 @@
-"""The LightningModules of the paper's two tasks."""
+"""The paper's two tasks as LightningModules, and what train.py needs beside them."""
 
 from lightning_lyap.tasks.charrnn import CharRNN
 from lightning_lyap.tasks.mocap import MocapRNN

@@ -50,7 +50,7 @@ class ExactResume(Callback):
         if self._restored is None or trainer.world_size > 1:
             return
         torch.set_rng_state(self._restored["cpu"].cpu())
-        # On another number of devices no state is that of any one of them.
+        # With another number of devices the saved states belong to none of them.
         if len(self._restored["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["cuda"]])
         self._restored = None

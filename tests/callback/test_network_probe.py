@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from lightning_lyap.callback import network_probe
 from lightning_lyap.callback.errors import WarnOnce
+from lightning_lyap.callback.failures import Failures
 from lightning_lyap.callback.measurement import estimate_spectra
 from lightning_lyap.callback.network_probe import NetworkProbe
-from lightning_lyap.callback.run_histories import Failures, RunHistories
+from lightning_lyap.callback.run_histories import RunHistories
 from lightning_lyap.estimator.settings import MeasurementSettings
 from tests.networks import Predictor, Windows, sequences
 

@@ -19,7 +19,7 @@ from lightning_lyap.callback.trainer import (
     is_fitting,
     is_last_batch,
     logging_step,
-    running,
+    running_method,
     writes_files,
 )
 from tests.networks import Predictor, fit, sequences, train_loader, trainer, val_loader
@@ -39,7 +39,7 @@ class Watcher(pl.Callback):
         self.before.append((completed_epochs(trainer), logging_step(trainer)))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.fitting.add((running(trainer), is_fitting(trainer)))
+        self.fitting.add((running_method(trainer), is_fitting(trainer)))
         if trainer.sanity_checking:
             self.sanity.append(completed_epochs(trainer))
         else:
@@ -191,7 +191,7 @@ def test_the_last_batch_within_limits_and_outside_of_fit(
 def test_a_trial_run_writes_no_files(fast_dev_run: bool, tmp_path: Path) -> None:
     idle = trainer(tmp_path, fast_dev_run=fast_dev_run)
     assert writes_files(idle) is not fast_dev_run
-    assert running(idle) == ""
+    assert running_method(idle) == ""
     other_trainer: Any = SimpleNamespace()
     assert writes_files(other_trainer)
 

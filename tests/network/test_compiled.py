@@ -257,7 +257,7 @@ def test_an_error_in_the_second_run_costs_nothing_that_was_seen_before() -> None
     with torch.no_grad(), InputRecorder(watched, 2, 3, root) as recorder:
         root["part"](x)
         root["part"](x, Uncopied())
-    sequences, failures = recorder.readable()
+    sequences, failures = recorder.recorded()
     assert_near(sequences["whole"].inputs, x, 0)
     assert list(failures) == ["part"]
     assert "not to be copied" in str(failures["part"])

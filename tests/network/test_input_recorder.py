@@ -257,7 +257,7 @@ def test_a_module_that_is_never_called_costs_the_others_nothing() -> None:
     used, idle, x = build("gru"), build("tanh"), sequences(2, 3)
     with InputRecorder({"idle": idle, "used": used}, 2, 3) as recorder:
         used(x)
-    recorded = recorder.readable()
+    recorded = recorder.recorded()
     assert_near(recorded.sequences["used"].inputs, x, 0)
     assert list(recorded.failures) == ["idle"]
 

@@ -1,6 +1,6 @@
 """Chunks of sequences side by side, round after round, until each starts where the last one ends.
 
-See `time_chunks` for what it is good for and why it is right.
+See `trajectories` beside it for what it is good for and why it is right.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Where to cut sequences in time, and what carries the bases of the pieces."""
+"""How long chunks are, how many sequences run at once, and which angles between chunks may pass."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ ANGLE_FRACTION = 0.1
 MOST_WORK = {"cpu": 4e6, "cuda": 1e8}
 # How often states, drive and log-stretches of all steps are kept at most, copies for the rounds and
 # what waits to be checked included.
-STATES, DRIVES, STRETCHES = 6, 4, 5
+STATE_COPIES, DRIVE_COPIES, STRETCH_COPIES = 6, 4, 5
 
 
 def chunk_steps(num_steps: int, count: int, every: int) -> int:
@@ -85,9 +85,9 @@ def plan_chunks(
     products = batch_size * size * width**2 <= MOST_WORK.get(basis.device.type, 0)
     moved, driving = sum(tensor[0].numel() for tensor in state), drive[:1, :1].numel()
     stretches = -(-num_steps // every) * vectors * system.num_blocks * torch.float64.itemsize
-    kept = num_steps * (STATES * moved + DRIVES * driving) * system.dtype.itemsize
+    kept = num_steps * (STATE_COPIES * moved + DRIVE_COPIES * driving) * system.dtype.itemsize
     columns = width if products else vectors
-    most, count = chunks_that_fit(system, columns, kept + STRETCHES * stretches, count)
+    most, count = chunks_that_fit(system, columns, kept + STRETCH_COPIES * stretches, count)
     steps = chunk_steps(num_steps, count, every)
     part = min(1.0, 2 * steps**2 / num_steps)
     rounded = torch.finfo(system.dtype).eps * (width * vectors) ** 0.5

@@ -5,7 +5,7 @@ are computed in order. The basis that a chunk of the steps ends with is found in
 The Jacobians of the chunk, multiplied, take any start to its end, so that chain of products gives
 all starts; that takes N columns and is for small systems. Else bases are left to forget where they
 came from: carried along the same states they turn into each other like ``exp(-gap t)``, where
-neighbouring exponents are a gap apart.
+neighboring exponents are a gap apart.
 
 Either way every chunk is then run from its start, and run again from what the chunk before it ends
 with until both are the same. That is the run over all the steps, and nothing else is: after r
