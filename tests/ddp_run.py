@@ -1,6 +1,6 @@
 """Runs on several processes, one after another in the same ones, started by a test.
 
-`python -m tests.ddp_run FOLDER STRATEGY CASE...`
+`python -m tests.ddp_run FOLDER CASE...`
 """
 
 import os
@@ -185,20 +185,19 @@ def main(folder: Path, case: str, devices: int, strategy: str) -> None:
         fitted.fit(network(case), datamodule=BrokenShare() if broken else Windows())
 
 
-def apart(folder: Path, case: str, strategy: str) -> None:
+def apart(folder: Path, case: str) -> None:
     """Run a case in a folder of its own, with what each process says in a file."""
     (folder / case).mkdir(exist_ok=True)
     said = folder / case / f"said-{os.environ.get('LOCAL_RANK', '0')}.txt"
-    # What was warned of in the case before is warned of again.
     with (
         said.open("w") as file,
-        warnings.catch_warnings(),
         redirect_stdout(file),
         redirect_stderr(file),
+        warnings.catch_warnings(),  # what was warned of in the case before is warned of again
     ):
-        main(folder / case, case, 2, strategy)
+        main(folder / case, case, 2, "ddp")
 
 
 if __name__ == "__main__":
-    for each in sys.argv[3:]:
-        apart(Path(sys.argv[1]), each, sys.argv[2])
+    for each in sys.argv[2:]:
+        apart(Path(sys.argv[1]), each)

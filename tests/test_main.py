@@ -1,6 +1,8 @@
 """The command: found under both names, and saying which version it is."""
 
+import os
 import re
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -25,6 +27,18 @@ def test_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out == f"lightning-lyap {lightning_lyap.__version__}\n"
+
+
+def test_python_runs_it_as_a_module_from_any_folder(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lightning_lyap", "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout == f"lightning-lyap {lightning_lyap.__version__}\n"
 
 
 @pytest.mark.parametrize(

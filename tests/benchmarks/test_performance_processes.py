@@ -55,6 +55,7 @@ class TestShares:
 
 
 class TestPeaks:
+    @pytest.mark.slow
     def test_a_fresh_process_tells_its_peak(self) -> None:
         found = peaks.peak(Task("LSTM", 256, 4))
         basis = 4 * 256 * 256 * 4

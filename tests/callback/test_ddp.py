@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.multiprocessing import ProcessRaisedException
 
 from lightning_lyap import SpectrumHistory
 from tests.ddp_run import main
@@ -18,37 +19,26 @@ needs_gloo = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
     reason="needs torch.distributed with gloo",
 )
-
-
-def start(folder: Path, strategy: str, *cases: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "tests.ddp_run", str(folder), strategy, *cases],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+# Forked processes need not import anything.
+STARTED_BY_TORCH = pytest.mark.parametrize(
+    "strategy", ["ddp_fork", pytest.param("ddp_spawn", marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run all cases in the same two processes, since most of the time goes into starting them."""
     folder = tmp_path_factory.mktemp("ddp")
-    done = start(folder, "ddp", *CASES)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.ddp_run", str(folder), *CASES],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
-
-
-@pytest.fixture(
-    scope="module", params=["ddp_fork", pytest.param("ddp_spawn", marks=pytest.mark.slow)]
-)
-def raised(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> "tuple[Path, subprocess.CompletedProcess[str]]":
-    """Start a sound run and one in which errors are raised, each in two processes of its own."""
-    folder = tmp_path_factory.mktemp(request.param)
-    return folder, start(folder, request.param, "sound", "raising")
 
 
 def alone(folder: Path, case: str) -> dict[str, Any]:
@@ -104,10 +94,11 @@ def test_two_processes_measure_what_one_does(tmp_path: Path, started: Path, case
 
 @pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 @needs_gloo
-def test_processes_started_by_torch_measure_what_one_does(
-    tmp_path: Path, raised: "tuple[Path, subprocess.CompletedProcess[str]]"
-) -> None:
-    assert_two_are_one(raised[0], "sound", alone(tmp_path, "sound"))
+@STARTED_BY_TORCH
+def test_processes_started_by_torch_measure_what_one_does(tmp_path: Path, strategy: str) -> None:
+    (tmp_path / "sound").mkdir()
+    main(tmp_path / "sound", "sound", 2, strategy)
+    assert_two_are_one(tmp_path, "sound", alone(tmp_path, "sound"))
 
 
 @needs_gloo
@@ -144,13 +135,11 @@ def test_a_logger_that_fails_in_one_process_keeps_no_other_waiting(started: Path
 
 
 @needs_gloo
-def test_a_process_that_fails_ends_all_if_errors_are_raised(
-    raised: "tuple[Path, subprocess.CompletedProcess[str]]",
-) -> None:
-    folder, done = raised
-    assert done.returncode != 0
-    assert "Expected finite `inputs`" in done.stderr
-    assert not list((folder / "raising").glob("2-*.pt"))
+@STARTED_BY_TORCH
+def test_a_process_that_fails_ends_all_if_errors_are_raised(tmp_path: Path, strategy: str) -> None:
+    with pytest.raises(ProcessRaisedException, match="Expected finite `inputs`"):
+        main(tmp_path, "raising", 2, strategy)
+    assert not list(tmp_path.glob("2-*.pt"))
 
 
 @needs_gloo

@@ -3,12 +3,14 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 
 from lightning_lyap import LyapunovSpectrumCallback, SpectrumHistory
+from lightning_lyap.callback import outputs
 from tests.networks import (
     EncoderDecoder,
     Predictor,
@@ -60,6 +62,13 @@ def test_several_modules_are_each_reported_under_their_name(tmp_path: Path) -> N
     assert "lyapunov/seconds" in fitted.callback_metrics
 
 
+@pytest.fixture
+def _figures_are_blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing them takes most of the time of a run, and has tests of its own."""
+    monkeypatch.setattr(outputs, "render", lambda figure: np.zeros((4, 6, 4), np.uint8))
+
+
+@pytest.mark.usefixtures("_figures_are_blank")
 def test_event_file_holds_everything_at_the_steps_of_the_scalars(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="run", version="")
     callback = LyapunovSpectrumCallback(on_error="raise")
@@ -85,6 +94,7 @@ def test_the_sanity_check_writes_nothing(tmp_path: Path) -> None:
     assert [event.step for event in events(tmp_path / "run").Scalars("lyapunov/max")] == [3]
 
 
+@pytest.mark.usefixtures("_figures_are_blank")
 def test_files_can_be_loaded_and_plotted_with_two_lines(tmp_path: Path) -> None:
     callback = LyapunovSpectrumCallback(on_error="raise")
     fit(tmp_path, callback, network=EncoderDecoder, logger=CSVLogger(tmp_path, "run", version=""))
@@ -99,6 +109,7 @@ def test_files_can_be_loaded_and_plotted_with_two_lines(tmp_path: Path) -> None:
     assert history.settings["module"] == "decoder"
 
 
+@pytest.mark.usefixtures("_figures_are_blank")
 def test_nothing_is_written_when_saving_is_off_or_the_run_is_a_trial(tmp_path: Path) -> None:
     fit(tmp_path, LyapunovSpectrumCallback(save=False, on_error="raise"))
     fit(tmp_path, LyapunovSpectrumCallback(on_error="raise"), fast_dev_run=True)

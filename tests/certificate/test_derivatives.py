@@ -30,7 +30,7 @@ def test_step_that_loses_a_part_of_its_derivative(step: Any, dtype: torch.dtype)
     assert names(estimate) == {"tangent_map"}
 
 
-@pytest.mark.grid(every=5)
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("start", [0.0, 1.0])
 @pytest.mark.parametrize(

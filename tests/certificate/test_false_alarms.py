@@ -30,7 +30,7 @@ class TestNoFalseAlarms:
             x = sequences(3, 8, dtype)
             measure(module, x, state=state, layers=layers, orthonormalize_every=every)
 
-    @pytest.mark.grid(every=5)
+    @pytest.mark.grid(every=3)
     @pytest.mark.parametrize("bias", [10.0, 30.0])
     def test_saturated_units(
         self, kind: str, state: str, dtype: torch.dtype, layers: LayerChoice, bias: float

@@ -1,7 +1,5 @@
 """A real sweep, a run of it that ended half-way, and the commands that look at them afterwards."""
 
-import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -15,7 +13,7 @@ from lightning_lyap.__main__ import main
 from lightning_lyap.sweeps.csv_tables import read_table
 from lightning_lyap.tasks.loss_recorder import LossRecorder
 from tests.sweep_runs import leave_run, leave_sweep
-from tests.training import ROOT, train_here
+from tests.training import train_here
 
 TINY = [
     "task=mocap",
@@ -31,25 +29,6 @@ TINY = [
     "trainer.enable_progress_bar=false",
     "trainer.enable_model_summary=false",
 ]
-
-
-def environment(folder: Path) -> dict[str, str]:
-    own = {"OMP_NUM_THREADS": "1", "LYAP_CACHE_DIR": str(folder / "cache")}
-    return os.environ | own | {"PYTHONPATH": str(ROOT)}
-
-
-def lyap(*words: str, folder: Path) -> str:
-    """Run a command from another folder and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lightning_lyap", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment(folder),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +59,12 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_sweep_is_compared(sweep: Path) -> None:
-    said = lyap("compare", "multi", folder=sweep)
+def test_a_sweep_is_compared(
+    sweep: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sweep)
+    assert main(["compare", "multi"]) == 0
+    said = capsys.readouterr().out
     assert "n = 5 runs, spectra of epochs" in said
     for name in (
         "max",
@@ -208,18 +191,3 @@ def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(
     said = capsys.readouterr().err
     assert "scipy.stats" in said
     assert 'pip install "lightning-lyap[tasks]"' in said
-
-
-@pytest.mark.parametrize(
-    ("line", "packages"),
-    [
-        ("import lightning_lyap.cli.compare", ["pytorch_lightning", "hydra", "matplotlib"]),
-        ("from lightning_lyap import lyapunov_spectrum", ["pytorch_lightning", "scipy"]),
-    ],
-)
-def test_what_is_not_needed_is_not_imported(line: str, packages: list[str]) -> None:
-    script = f"import sys; {line}; print([m for m in {packages} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"

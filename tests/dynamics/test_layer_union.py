@@ -118,7 +118,7 @@ def test_each_exponent_tells_its_layer(kind: str) -> None:
         current = layer(current)[0]
 
 
-@pytest.mark.grid(every=5)
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("kind", ["tanh", "gru", "lstm", "projected"])
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_fewer_exponents_are_the_largest_of_the_union(kind: str, count: int) -> None:

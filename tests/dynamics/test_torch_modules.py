@@ -120,7 +120,7 @@ def test_pushed_identity_is_the_reverse_mode_jacobian(case: Case) -> None:
         assert_near(dense[b], jacobian(advance, vector), 1e-10)
 
 
-@pytest.mark.grid(every=5)
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)

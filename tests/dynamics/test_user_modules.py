@@ -68,7 +68,7 @@ def test_a_failure_leaves_it_as_it_was_too() -> None:
     assert cell.calls == 0
 
 
-@pytest.mark.grid(every=5)
+@pytest.mark.grid(every=2)
 @pytest.mark.parametrize("dtype", [None, torch.float32, F64])
 @pytest.mark.parametrize("own", [torch.bfloat16, torch.float16, torch.float32, F64])
 def test_weights_take_the_type_of_the_arithmetic(

@@ -77,7 +77,7 @@ def test_relu_networks_with_dead_units() -> None:
     assert own.certificate.passed
 
 
-@pytest.mark.grid(every=5)
+@pytest.mark.grid(every=2)
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
 @pytest.mark.parametrize("dtype", [F32, F64])
 def test_leading_exponents_save_nine_tenths(kind: Any, dtype: torch.dtype) -> None:

@@ -102,7 +102,7 @@ def test_full_lstm_sum() -> None:
     assert_near(total, expected, 1e-10)
 
 
-@pytest.mark.grid(every=3)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
 @torch.no_grad()
 def test_union_of_the_layers_spectra(kind: str) -> None:

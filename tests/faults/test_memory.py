@@ -76,6 +76,7 @@ def _too_little_memory(request: Any) -> Iterator[None]:
     unregister_recurrence(Greedy)
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize(
     "_too_little_memory", [tensor_too_large, array_too_large, device_full], indirect=True
 )

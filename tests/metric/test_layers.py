@@ -9,7 +9,7 @@ from tests.cells import build, sequences
 from tests.metrics import JOINS, Join, assert_equal, measured
 
 
-@pytest.mark.grid(every=5)
+@pytest.mark.grid(every=2)
 @pytest.mark.parametrize("join", JOINS)
 @pytest.mark.parametrize("num_exponents", [None, 1, 4, 11])
 def test_layers_apart_are_merged_exponent_by_exponent(

@@ -45,7 +45,9 @@ def seeded() -> Tuned:
     return Tuned()
 
 
-@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize(
+    "used", [pytest.param(False, marks=pytest.mark.slow), True], ids=["new", "used"]
+)
 def test_the_tuner_finds_the_same_and_a_new_history_begins_after_it(
     used: bool, tmp_path: Path
 ) -> None:

@@ -1,9 +1,10 @@
 """A text of a few thousand characters, and commands run in this process, each once."""
 
 import io
+import logging
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from omegaconf import DictConfig
 
 from paper.command import Figure, produce, run
 from paper.settings import Settings
+
+LIGHTNING = ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,16 @@ class Commands:
         if figure.name not in self._done:
             self._done[figure.name] = self.run(figure)
         return self._done[figure.name]
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_loud_as_before() -> Iterator[None]:
+    """Commands that train many networks quiet Lightning for the rest of their process."""
+    loggers = [logging.getLogger(name) for name in LIGHTNING]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -123,7 +123,7 @@ def measured(kind: str, **settings: Any) -> SpectrumEstimate:
     return lyapunov_spectrum(module, x, **settings)
 
 
-@pytest.mark.grid(every=5)
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize(("kind", "state"), KINDS)
 @pytest.mark.parametrize(
     "settings",

@@ -39,7 +39,7 @@ def random_bases(kind: str, lowest: float, size: int) -> torch.Tensor:
     return rows if kind == "rows" else rows[..., : size // 2]
 
 
-@pytest.mark.grid(every=4)
+@pytest.mark.grid(every=2)
 @pytest.mark.parametrize(
     ("kind", "lowest"),
     [("columns", low) for low in (0, -4, -10, -20, -40)]

@@ -120,6 +120,7 @@ def test_a_replicate_measured_alone_has_the_same_interval(batch: int, steps: int
         assert_near(alone.margins, intervals.margins[each], 1e-8)
 
 
+@pytest.mark.slow
 def test_the_naive_bootstrap_covers_too_seldom() -> None:
     """Single steps resampled as if independent, beside the intervals of the same stretches.
 

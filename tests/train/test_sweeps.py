@@ -28,8 +28,8 @@ def test_a_killed_sweep_runs_only_what_is_missing(
         "-m",
         *words,
         "task.dropout=0.2",
-        "trainer.max_epochs=8",
-        "lyapunov.every_n_validations=4",
+        "trainer.max_epochs=6",
+        "lyapunov.every_n_validations=3",
     ]
     names = [f"init_p={value}" for value in ("0.1", "0.2", "0.3")]
     words.append("init_p=0.1,0.2,0.3")
