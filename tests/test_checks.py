@@ -41,7 +41,7 @@ CASES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("state list", {"state": ["full"]}, ValueError, "`state` to be one of .*, but got"),
     ("half", {"dtype": torch.float16}, ValueError, "`dtype` .*, but got torch.float16"),
     ("bfloat16", {"dtype": torch.bfloat16}, ValueError, "`dtype` .*, but got torch.bfloat16"),
-    ("dtype word", {"dtype": "float32"}, ValueError, "`dtype` .*, but got float32"),
+    ("dtype word", {"dtype": "float32"}, ValueError, "`dtype` .*, but got 'float32'"),
     ("lengths shape", {"lengths": [5]}, ValueError, r"`lengths` of shape \[2\], .* got \(1,\)"),
     ("one length", {"lengths": 5}, ValueError, r"`lengths` of shape \[2\], .* but got \(\)"),
     ("lengths float", {"lengths": [5.0, 6.0]}, TypeError, "whole numbers, but got torch.float32"),
