@@ -1,12 +1,12 @@
 """What every test starts from: a fixed seed, one thread, torch's own defaults."""
 
 import gc
+import importlib.metadata
 from collections import Counter
 from collections.abc import Generator, Iterator
+from functools import cache
 
 import pytest
-import torch
-from hypothesis import settings
 
 SLOW = "slow"
 
@@ -14,8 +14,17 @@ SLOW = "slow"
 def pytest_configure(config: pytest.Config) -> None:
     """Use one thread: these networks are small, and threads that wait for each other spin.
 
-    Hypothesis draws few examples, and many for ``-m slow``.
+    Hypothesis draws few examples, and many for ``-m slow``. A process that only hands tests to
+    others (``-n``) loads neither.
     """
+    if config.getoption("numprocesses", None):
+        return
+    # Every Trainer asks all that is installed for its plugins, which takes it 8 ms.
+    once = cache(importlib.metadata.entry_points)
+    pytest.MonkeyPatch().setattr(importlib.metadata, "entry_points", once)
+    import torch
+    from hypothesis import settings
+
     torch.set_num_threads(1)
     settings.register_profile("few", max_examples=25)
     settings.register_profile(SLOW, max_examples=100)
@@ -53,6 +62,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _same_start_for_every_test() -> Iterator[None]:
     """Seed the global generator and see that the test left torch's defaults alone."""
+    import torch
+
     torch.manual_seed(0)
     before = torch.get_default_dtype(), torch.get_float32_matmul_precision()
     yield

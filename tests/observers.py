@@ -1,5 +1,6 @@
 """What tests of the callback look with: quiet callbacks, event files, witnesses of a training."""
 
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -42,4 +43,4 @@ class Witness(pl.Callback):
         # The global generator of NumPy is what a user's augmentation may draw from.
         legacy = np.random.get_state(legacy=False)  # noqa: NPY002
         torch_state = torch.get_rng_state().numpy().tobytes()
-        self.seen.append((loss, torch_state, random.getstate(), str(legacy)))
+        self.seen.append((loss, torch_state, random.getstate(), pickle.dumps(legacy)))

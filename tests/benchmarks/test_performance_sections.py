@@ -25,6 +25,7 @@ NUM_ROWS = {
 
 
 @pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("name", TOYS)
 def test_a_section_measures_to_the_end(name: str) -> None:
     result = TOYS[name](CPU)

@@ -27,6 +27,11 @@ def added(*statements: str) -> list[set[str]]:
 
 
 def test_the_package_loads_nothing_but_itself() -> None:
+    assert added("import lightning_lyap") == [{"lightning_lyap"}]
+
+
+@pytest.mark.slow
+def test_public_names_load_nothing_but_what_is_loaded_before() -> None:
     packages = added(
         "import lightning_lyap",
         "import torch",

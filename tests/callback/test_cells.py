@@ -127,6 +127,7 @@ class ClosedForm(Predictor):
 
 
 @pytest.mark.usefixtures("_cfc_is_registered")
+@pytest.mark.grid(every=2)
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
 def test_a_registered_cell_is_measured_and_training_is_the_same(
     tmp_path: Path, precision: str

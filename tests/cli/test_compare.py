@@ -98,6 +98,7 @@ def test_the_same_seed_gives_the_same_table(
     sweep: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(sweep)
+    monkeypatch.setattr("lightning_lyap.cli.compare.plotting_available", lambda: False)
     words = ["compare", "multi/[0-3]", "--epoch", "1", "--output", "mine", "--seed", "5"]
     printed = []
     for _ in range(2):

@@ -56,7 +56,12 @@ def test_paths_exist() -> None:
     assert len(named) > 10
     beside = ROOT / "lightning_lyap" / "dynamics"
     for path in {*named, *links} - {"utils.py"}:
-        places = (ROOT / path, ROOT / "lightning_lyap" / path, beside / path)
+        places = (
+            ROOT / path,
+            ROOT / "tests" / path,
+            ROOT / "lightning_lyap" / path,
+            beside / path,
+        )
         assert any(place.exists() for place in places), path
 
 

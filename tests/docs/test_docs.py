@@ -8,9 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from lightning_lyap.callback import outputs
 from tests.documents import (
     DOCS,
     EVERY_PAGE,
@@ -44,6 +46,7 @@ def test_the_quickstart_runs_and_leaves_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(outputs, "render", lambda figure: np.zeros((4, 6, 4), np.uint8))
     names: dict[str, Any] = {"model": Predictor(), "datamodule": Windows()}
     assert run_python((DOCS / "quickstart.md").read_text(), "quickstart.md", names) == 5
     assert names["history"].exponents().shape == (3, 6)

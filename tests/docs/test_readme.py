@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from lightning_lyap import (
     lyapunov_spectrum,
     unregister_recurrence,
 )
+from lightning_lyap.callback import outputs
 from tests.documents import ROOT, blocks, run_python
 from tests.networks import Predictor, Windows
 
@@ -21,6 +23,7 @@ README = (ROOT / "README.md").read_text()
 @pytest.mark.filterwarnings("ignore:The Lyapunov spectrum took")
 def test_the_python_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(outputs, "render", lambda figure: np.zeros((4, 6, 4), np.uint8))
     names: dict[str, Any] = {"model": Predictor(), "datamodule": Windows()}
     shorter = README.replace("20_000", "300").replace("max_epochs=10", "max_epochs=2")
     assert run_python(shorter, "README.md", names) == 5

@@ -94,6 +94,7 @@ def test_sums_agree_with_the_joint_basis_at_any_length(case: Case, steps: int) -
     assert_near(union.final_state, joint.final_state, 0)
 
 
+@pytest.mark.slow
 def test_exponents_agree_with_the_joint_basis_in_the_limit() -> None:
     """They part by about 1 / T where they lie close; here by 0.02 at most over 1500 steps."""
     module, x = build("gru", num_layers=2, hidden_size=3), sequences(1, 1500)

@@ -41,7 +41,7 @@ KINDS: list[tuple[str, StateChoice]] = [
 ]
 
 
-@pytest.mark.grid(every=3)
+@pytest.mark.grid(every=7)
 @pytest.mark.parametrize("layers", ["joint", "union"])
 @pytest.mark.parametrize("dtype", [F32, F64])
 @pytest.mark.parametrize(("kind", "state"), KINDS)

@@ -1,5 +1,6 @@
 """What the tests of the Trainer's modes share: a quick callback, and runs with and without it."""
 
+import pickle
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Mode:
 def generators() -> tuple[Any, ...]:
     """Return the states of the global generators."""
     legacy = np.random.get_state(legacy=False)  # noqa: NPY002
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), str(legacy)
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), pickle.dumps(legacy)
 
 
 def assert_sacred(folder: Path, mode: Mode) -> LyapunovSpectrumCallback:

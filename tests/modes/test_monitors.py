@@ -108,6 +108,7 @@ AVERAGES: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.grid(every=2)
 @pytest.mark.parametrize(
     ("name", "average"), [("one", "equal"), *((name, "exponential") for name in LOADERS)]
 )

@@ -199,6 +199,7 @@ MAKES: dict[str, tuple[Callable[[], nn.Module], bool, str]] = {
 }
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("name", MAKES)
 def test_training_of_compiled_parts_is_bitwise_the_same(name: str, tmp_path: Path) -> None:
     """Some validations are watched and some are not, so hooks come and go."""

@@ -19,6 +19,7 @@ EVERY: dict[str, Any] = {"max_epochs": 3, "val_check_interval": 2, "enable_check
 WHOLE = [0, 0.5, 1, 1.5, 2, 2.5, 3]
 
 
+@pytest.mark.grid(every=2)
 @pytest.mark.parametrize(
     ("step", "skipped"),
     [(1, None), (3, None), (5, None), (2, 0.5), (6, 1.5)],

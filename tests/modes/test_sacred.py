@@ -105,6 +105,25 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("name", MODES)
+# Each is much like another one.
+ALIKE = {
+    "val_check_interval fraction",
+    "fast_dev_run of three",
+    "limit_train_batches",
+    "overfit_batches fraction",
+    "sanity check whole",
+    "profiler",
+    "inference_mode off",
+    "max_time",
+    "rich progress bar",
+    "weight averaging",
+    "16-true",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in MODES],
+)
 def test_training_is_bitwise_the_same_in_every_mode(name: str, tmp_path: Path) -> None:
     assert_sacred(tmp_path, MODES[name])

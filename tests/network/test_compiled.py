@@ -116,6 +116,7 @@ def test_calls_of_a_compiled_module_are_seen_until_that_is_ended(how: str) -> No
     assert len(seen) == 2
 
 
+@pytest.mark.grid(every=5)
 @HOW
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
 def test_several_watch_one_module_and_end_in_any_order(how: str, order: list[int]) -> None:
@@ -191,6 +192,7 @@ def test_the_second_run_draws_nothing_and_changes_no_input(how: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
 
 
+@pytest.mark.grid(every=3)
 @HOW
 @pytest.mark.parametrize("watched", [False, True])
 def test_nothing_is_compiled_anew_by_watching(how: str, watched: bool) -> None:

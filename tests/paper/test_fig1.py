@@ -20,6 +20,7 @@ from tests.paper.conftest import Commands
 GAINS = {"stable": 1.0, "marginal": 1.73, "chaotic": 4.0}
 
 
+@pytest.mark.slow
 def test_the_command_runs_to_its_end(commands: Commands) -> None:
     done = commands.once(FIGURE)
     assert "The marginal gain of 32 units is 1." in done.said

@@ -12,6 +12,7 @@ K = 40
 LINE = np.linspace(-0.5, -6.0, K, dtype=np.float64)
 
 
+@pytest.mark.slow
 def test_the_command_runs_to_its_end(commands: Commands) -> None:
     done = commands.once(FIGURE)
     rows = read_table(done.folder / "fig6.csv")
@@ -24,9 +25,6 @@ def test_the_command_runs_to_its_end(commands: Commands) -> None:
     claims = json.loads((done.folder / "claims.json").read_text())
     items = ["Fig. 6a", "Fig. 6b", "Beyond", "Beyond", "Appendix C"]
     assert [claim["item"] for claim in claims] == items * 2
-    again = commands.run(FIGURE)
-    assert "fig6 was measured after epoch" in again.said
-    assert "fig6 measured" not in again.said
 
 
 def made_up(

@@ -20,6 +20,7 @@ ITEMS: dict[str, tuple[Figure, list[str]]] = {
 }
 
 
+@pytest.mark.grid(every=3)
 @pytest.mark.parametrize("name", ITEMS)
 def test_the_command_runs_to_its_end(name: str, commands: Commands) -> None:
     commands.once(fig4.FIGURE)
@@ -43,6 +44,7 @@ def test_fig7_lists_the_correlations_of_every_statistic(commands: Commands) -> N
     assert all(abs(float(row["spearman"])) <= 1 for row in rows if row["spearman"])
 
 
+@pytest.mark.slow
 def test_the_readout_lists_every_epoch_with_the_loss_beside(commands: Commands) -> None:
     rows = read_table(commands.once(readout.FIGURE).folder / "readout.csv")
     assert {row["epoch"] for row in rows} == {"1.0", "2.0"}
@@ -121,6 +123,7 @@ def test_one_queue_trains_for_several_figures(commands: Commands) -> None:
     assert said.count("was there") == 10
 
 
+@pytest.mark.slow
 def test_the_queue_trains_nothing_for_a_table_that_does_with_what_is_there(
     commands: Commands, tmp_path: Path
 ) -> None:

@@ -166,6 +166,7 @@ def test_measurements_travel_with_the_records(tmp_path: Path) -> None:
     assert found.arrays["resolved"].dtype == bool
 
 
+@pytest.mark.slow
 def test_a_measured_figure_can_be_drawn_from_collected_results_elsewhere(
     commands: Commands, tmp_path: Path
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_measured_figure_can_be_drawn_from_collected_results_elsewhere(
     assert (here / "claims.json").read_text() == (there / "claims.json").read_text()
 
 
+@pytest.mark.slow
 def test_results_without_the_measurements_are_refused(
     commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +192,7 @@ def test_results_without_the_measurements_are_refused(
     assert "`python -m paper.collect out=FOLDER`" in said
 
 
+@pytest.mark.slow
 def test_a_queue_trains_and_measures(commands: Commands, tmp_path: Path) -> None:
     words = ["figures=[fig2,fig5]", "tasks=[charrnn]"]
     said = commands.call("compute", compute.train_networks, *words, out=tmp_path).said

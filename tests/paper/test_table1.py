@@ -139,6 +139,7 @@ def claims_of(folder: Path) -> list[dict[str, Any]]:
     return json.loads((folder / "claims.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_command_times_both_tasks_and_trains_nothing_to_its_end(
     commands: Commands, tmp_path: Path
 ) -> None:

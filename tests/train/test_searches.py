@@ -130,6 +130,7 @@ def test_a_search_that_was_stopped_goes_on_with_its_study(
     assert len(trials_of(tmp_path / "sweep")) == 4
 
 
+@pytest.mark.slow
 def test_a_search_in_memory_is_played_again_from_its_folders(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

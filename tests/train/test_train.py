@@ -158,8 +158,12 @@ def test_help_is_worth_reading(capsys: pytest.CaptureFixture[str]) -> None:
         assert part in said
 
 
-def test_a_run_from_another_folder_to_its_table(text: Path) -> None:
-    said = train(*SMALL, f"task.text={text}", "trainer.max_epochs=2", folder=text.parent)
+def test_a_run_from_another_folder_to_its_table(
+    text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(text.parent)
+    assert train_here(*SMALL, f"task.text={text}", "trainer.max_epochs=2") == 0
+    said = "".join(capsys.readouterr())
     (folder,) = (text.parent / "outputs" / "charrnn").iterdir()
     assert "val. loss" in said
     # TensorBoard keeps ten images of a tag, and with `images=0` none at all.
