@@ -169,9 +169,8 @@ class NetworkProbe:
         """Return what a call returns, or None and why it failed; tell all and raise if asked to."""
         try:
             return call(), ""
-        except (
-            Exception
-        ) as error:  # memory that runs out, the user's modules, an error in this package
+        # Memory that runs out, the user's modules, an error in this package: training goes on.
+        except Exception as error:
             reason, no_memory = describe(error, "measuring"), ran_out_of_memory(error)
             if self._failures.on_error == "raise":
                 self._agree(dict.fromkeys(self.modules, reason))
