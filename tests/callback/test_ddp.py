@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from lightning_lyap import SpectrumHistory
 from tests.ddp_run import main
