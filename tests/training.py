@@ -75,7 +75,10 @@ def _as_it_was() -> Iterator[None]:
 
 def train_here(*overrides: str) -> int:
     """Run train.py in this process and folder, as the command it is; return its exit status."""
-    with _as_it_was(), patch.object(sys, "argv", [str(ROOT / "train.py"), *overrides]):
+    command = [str(ROOT / "train.py"), *overrides]
+    # Hydra takes a tracer, that of coverage too, for a debugger, and then prints whole tracebacks.
+    untraced = patch("hydra._internal.utils.is_under_debugger", return_value=False)
+    with _as_it_was(), untraced, patch.object(sys, "argv", command):
         sys.path.insert(0, str(ROOT))
         try:
             runpy.run_path(str(ROOT / "train.py"), run_name="__main__")

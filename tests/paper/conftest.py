@@ -50,6 +50,8 @@ class Commands:
         said = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
             patch.setattr(sys, "argv", [f"paper.{name}", *self.words(where), *more])
+            # Hydra takes a tracer, that of coverage too, for a debugger.
+            patch.setattr("hydra._internal.utils.is_under_debugger", lambda: False)
             patch.setenv("LYAP_CACHE_DIR", str(self.out / "cache"))
             run(task)
         return Done(where / name, said.getvalue())
