@@ -155,6 +155,10 @@ class LyapunovSpectrumCallback(Callback):
         self._probe: NetworkProbe | None = None
         self._reporter: Reporter | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to one run of the Trainer: copies would copy the Trainer, too."""
+        return vars(self) | {"_probe": None, "_reporter": None}
+
     def should_measure(self, trainer: Trainer) -> bool:
         """Return whether the validation that starts now is to be measured; may be overridden.
 

@@ -86,8 +86,11 @@ def test_copies_made_in_a_run_leave_it_alone(tmp_path: Path) -> None:
         def on_validation_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
             self.copies.append(copy.deepcopy(callback))
 
-    callback, plain = quick(), quick()
-    _, model = fit(tmp_path, callback, Copying())
+    callback, plain, copying = quick(), quick(), Copying()
+    _, model = fit(tmp_path, callback, copying)
+    # Nor do they take the Trainer and its network along.
+    assert copying.copies
+    assert all(one._probe is one._reporter is None for one in copying.copies)
     _, expected = fit(tmp_path, plain)
     assert same_weights(model, expected)
     assert torch.equal(callback.histories["rnn"].exponents(), plain.histories["rnn"].exponents())
