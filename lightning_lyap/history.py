@@ -1,6 +1,7 @@
 """The spectra of a run over its epochs: checkpointed, saved beside the logs, loaded and plotted."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,10 +23,18 @@ SAVED = {
     "seconds": (torch.float64, "E"),
     "steps": (torch.int64, "E"),
     "num_sequences": (torch.int64, "E"),
+    "num_steps": (torch.float64, "E"),
+    "warmup_steps": (torch.float64, "E"),
     **dict.fromkeys(VECTORS, (torch.float64, "EK")),
     "resolved": (torch.bool, "EK"),
+    "settled": (torch.bool, "EK"),
     "layer": (torch.int64, "EK"),
 }
+
+
+# What files may lack, those of earlier versions or of single layers, and what stands for it: not
+# known to have settled, not known how many.
+OPTIONAL = {"layer": None, "settled": False, "num_steps": math.nan, "warmup_steps": math.nan}
 
 
 class SpectrumHistory:
@@ -88,6 +97,8 @@ class SpectrumHistory:
                     **rows,
                     layer=None if layer is None else layer.cpu().clone(),
                     num_sequences=spectrum.num_sequences,
+                    num_steps=spectrum.num_steps,
+                    warmup_steps=spectrum.warmup_steps,
                     tangent_size=spectrum.tangent_size,
                 )
             )
@@ -169,6 +180,8 @@ class SpectrumHistory:
             "steps": torch.tensor(self.steps, dtype=torch.int64),
             "seconds": torch.tensor(self.seconds, dtype=torch.float64),
             "num_sequences": torch.tensor([s.num_sequences for s in self.spectra]).long(),
+            "num_steps": torch.tensor([s.num_steps for s in self.spectra]).double(),
+            "warmup_steps": torch.tensor([s.warmup_steps for s in self.spectra]).double(),
             "tangent_size": self.spectra[0].tangent_size if self.spectra else 0,
             "failures": json.dumps(self.failures),
             "settings": json.dumps(self.settings),
@@ -195,6 +208,8 @@ class SpectrumHistory:
                 **{name: saved[name][index] for name in VECTORS},
                 layer=layers[index],
                 num_sequences=int(saved["num_sequences"][index]),
+                num_steps=float(saved["num_steps"][index]),
+                warmup_steps=float(saved["warmup_steps"][index]),
                 tangent_size=size,
             )
             for index in range(len(saved["epochs"]))
@@ -277,8 +292,14 @@ def _saved_tensors(state: Any) -> dict[str, Tensor]:
     saved: dict[str, Tensor] = {}
     sizes: dict[str, int] = {}
     for name, (dtype, dimensions) in SAVED.items():
-        # An empty history saves no exponents, and one that never told layers apart no layers.
-        if (dimensions == "EK" and not sizes["E"]) or (name == "layer" and name not in state):
+        # An empty history saves no exponents.
+        if dimensions == "EK" and not sizes["E"]:
+            continue
+        if name in OPTIONAL and name not in state:
+            rest = OPTIONAL[name]
+            if rest is not None:
+                shape = [sizes[each] for each in dimensions]
+                saved[name] = torch.full(shape, rest, dtype=dtype)
             continue
         value = state.get(name)
         if not isinstance(value, Tensor):

@@ -65,6 +65,9 @@ class LyapunovSpectrum(Metric):
     terms: Tensor
     rounding: Tensor
     unresolved: Tensor
+    drift: Tensor
+    drift_weight: Tensor
+    steps: Tensor
     uncertified: Tensor
     tangent_size: Tensor
     block_columns: Tensor
@@ -99,6 +102,9 @@ class LyapunovSpectrum(Metric):
         self.add_state("terms", torch.zeros(NUM_SCALES, dtype=torch.int64), "sum")
         self.add_state("rounding", torch.zeros(shape, dtype=torch.float64), "sum")
         self.add_state("unresolved", torch.zeros(shape, dtype=torch.int64), "sum")
+        self.add_state("drift", torch.zeros(shape, dtype=torch.float64), "sum")
+        self.add_state("drift_weight", torch.tensor(0.0, dtype=torch.float64), "sum")
+        self.add_state("steps", torch.zeros(2, dtype=torch.int64), "sum")
         self.add_state("uncertified", torch.tensor(0), "sum")
         self.add_state("tangent_size", torch.tensor(0), "max")
         self.add_state("block_columns", torch.tensor(0), "max")
@@ -123,6 +129,7 @@ class LyapunovSpectrum(Metric):
         self._take_size(torch.Size([blocks * columns]), size, columns)
         self.rounding = self.rounding + self.rounding.new_zeros(blocks * columns)
         self.unresolved = self.unresolved + self.unresolved.new_zeros(blocks * columns)
+        self.drift = self.drift + self.drift.new_zeros(blocks * columns)
         scales = self.squares.new_zeros(NUM_SCALES, blocks * columns)
         self.squares, self.cross = self.squares + scales, self.cross + scales
 
@@ -216,6 +223,9 @@ class LyapunovSpectrum(Metric):
             terms=self.terms,
             rounding=self.rounding.reshape(-1),
             unresolved=self.unresolved.reshape(-1),
+            drift=self.drift.reshape(-1),
+            drift_weight=self.drift_weight,
+            steps=self.steps,
         )
         spectrum, order = sums.sorted_mean(int(self.tangent_size), self.settings.num_exponents)
         values = {name: torch.as_tensor(value) for name, value in vars(spectrum).items()}
@@ -229,6 +239,8 @@ class LyapunovSpectrum(Metric):
         return LayeredSpectrum(
             **_rows(values, VECTORS),
             num_sequences=int(values["num_sequences"]),
+            num_steps=float(values["num_steps"]),
+            warmup_steps=float(values["warmup_steps"]),
             tangent_size=int(values["tangent_size"]),
         )
 

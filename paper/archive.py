@@ -140,6 +140,7 @@ def _unpack(arrays: dict[str, NDArray[Any]], prefix: str) -> SpectrumHistory:
             standard_errors=unknown,
             margins=unknown,
             resolved=torch.from_numpy(arrays[f"{prefix}.resolved"][index].copy()),
+            settled=torch.zeros(len(exponents), dtype=torch.bool),  # not kept
             rounding_errors=unknown,
             num_sequences=facts["num_sequences"][index],
             tangent_size=facts["tangent_size"][index],

@@ -27,9 +27,12 @@ def spectrum(
         standard_errors=torch.where(exponents.isfinite(), draw[2].abs(), math.nan),
         margins=torch.where(exponents.isfinite(), 2.5 * draw[2].abs(), math.nan),
         resolved=exponents.isfinite(),
+        settled=exponents < 0,
         rounding_errors=draw[2].abs() / 100,
         num_sequences=num_sequences,
         tangent_size=tangent_size,
+        num_steps=50.0,
+        warmup_steps=50.0,
     )
 
 

@@ -29,6 +29,7 @@ def measurement(*exponents: float, num_sequences: int = 2, seconds: float = 0.5)
         standard_errors=torch.where(values.isfinite(), 0.1, math.nan),
         margins=torch.where(values.isfinite(), 0.25, math.nan),
         resolved=values.isfinite(),
+        settled=torch.ones(len(values), dtype=torch.bool),
         rounding_errors=torch.zeros_like(values),
         num_sequences=num_sequences,
         tangent_size=len(values),

@@ -21,6 +21,7 @@ def spectrum(exponents: Sequence[float], tangent_size: int | None = None) -> Mea
         standard_errors=torch.full_like(values, 0.1),
         margins=torch.full_like(values, 0.2),
         resolved=values.isfinite(),
+        settled=torch.ones(len(values), dtype=torch.bool),
         rounding_errors=torch.zeros_like(values),
         num_sequences=4,
         tangent_size=tangent_size or len(exponents),

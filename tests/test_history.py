@@ -82,6 +82,7 @@ def test_a_failed_spectrum_of_nan_is_kept(tmp_path: Path) -> None:
             standard_errors=nan,
             margins=nan,
             resolved=torch.zeros(2, dtype=torch.bool),
+            settled=torch.zeros(2, dtype=torch.bool),
             rounding_errors=nan,
             num_sequences=0,
             tangent_size=2,

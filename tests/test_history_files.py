@@ -21,7 +21,15 @@ def test_the_file_holds_numbers_and_text_alone(tmp_path: Path) -> None:
         arrays = {name: archive[name] for name in archive.files}
     assert set(arrays) == {
         *VECTORS,
-        *("epochs", "steps", "seconds", "num_sequences", "tangent_size"),
+        *(
+            "epochs",
+            "steps",
+            "seconds",
+            "num_sequences",
+            "num_steps",
+            "warmup_steps",
+            "tangent_size",
+        ),
         *("failures", "settings", "version"),
     }
     assert arrays["exponents"].shape == (3, 4)

@@ -31,6 +31,7 @@ def _sums_of(part: Trajectories) -> SpectrumSums:
         **vars(part.bins.contrasts(part.steps, valid)),
         rounding=rounding.sum(0),
         unresolved=(~resolved).sum(0),
+        steps=torch.stack([valid.sum() * part.warmup_steps, part.steps[valid].sum()]),
     )
 
 

@@ -12,9 +12,18 @@ from lightning_lyap.certificate.result import Certificate
 from lightning_lyap.statistics.batch_means import Contrasts
 from lightning_lyap.statistics.confidence import uncertainty
 from lightning_lyap.statistics.measures import SpectrumMeasures, measure_spectrum
+from lightning_lyap.statistics.stationarity import drift
 
 # The fields of `MeanSpectrum` with an entry for each exponent.
-VECTORS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
+VECTORS = (
+    "exponents",
+    "std",
+    "standard_errors",
+    "margins",
+    "resolved",
+    "settled",
+    "rounding_errors",
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,6 +47,10 @@ class MeanSpectrum:
             of its factorization, ``[K]``, bool; see `orthonormalize`. What is not resolved is noise
             at best (or exactly ``-inf``) and wants float64 or a smaller ``orthonormalize_every``.
             With an automatic interval an exponent must also keep the tolerance it promises.
+        settled: Whether the two halves of what was counted agree within their noise, ``[K]``, bool;
+            see `drift`. What has not settled is growth over these steps, on its way to the
+            exponent, and its interval does not cover that. False, too, where nothing tells: a
+            single block. An exponent of ``-inf`` is settled.
         rounding_errors: Estimated bounds of the rounding errors, ``[K]``, nats per step; what is
             lost by the interval between factorizations is part of them. On single layers they were
             exceeded in tests by a factor of two at most; see `orthonormalize`. What rounding does
@@ -47,6 +60,8 @@ class MeanSpectrum:
             ``initial_basis`` or float64 are right there.
         num_sequences: Number of sequences averaged over.
         tangent_size: N, the dimension of the tangent space.
+        num_steps: Steps counted of each sequence, on average; NaN in files that don't tell.
+        warmup_steps: Steps of each before those, on average; NaN in files that don't tell.
     """
 
     exponents: Tensor
@@ -54,9 +69,12 @@ class MeanSpectrum:
     standard_errors: Tensor
     margins: Tensor
     resolved: Tensor
+    settled: Tensor
     rounding_errors: Tensor
     num_sequences: int
     tangent_size: int
+    num_steps: float = math.nan
+    warmup_steps: float = math.nan
 
     @property
     def num_exponents(self) -> int:
@@ -99,10 +117,12 @@ class SpectrumSums(Contrasts):
     Attributes:
         rounding: Sum of the bounds of the rounding errors, ``[K]``, nats per step, float64.
         unresolved: Number of sequences in which an exponent was not resolved, ``[K]``, int64.
+        steps: Steps of warm-up, and steps counted, of all sequences, ``[2]``, int64.
     """
 
     rounding: Tensor
     unresolved: Tensor
+    steps: Tensor
 
     def std(self) -> Tensor:
         """Compute the unbiased standard deviation over sequences.
@@ -128,6 +148,9 @@ class SpectrumSums(Contrasts):
             The mean spectrum, and the index each of its exponents had before sorting, ``[K]``.
         """
         mean, error = self.mean, uncertainty(self)
+        rounding = self.rounding / max(self.count, 1)
+        settled = drift(self, rounding).settled | mean.isneginf()
+        warmup_steps, num_steps = (self.steps / max(self.count, 1)).tolist()
         order = mean.argsort(descending=True, stable=True)[:num_exponents]
         spectrum = MeanSpectrum(
             exponents=mean[order],
@@ -135,8 +158,11 @@ class SpectrumSums(Contrasts):
             standard_errors=error.standard_errors[order],
             margins=error.margins[order],
             resolved=((self.unresolved == 0) & mean.isfinite())[order],
-            rounding_errors=(self.rounding / max(self.count, 1))[order],
+            settled=settled[order],
+            rounding_errors=rounding[order],
             num_sequences=self.count,
+            num_steps=num_steps,
+            warmup_steps=warmup_steps,
             tangent_size=tangent_size,
         )
         return spectrum, order

@@ -60,6 +60,7 @@ class Trajectories:
     Attributes:
         shape: Shape of the basis, ``[B, N, k]``.
         num_steps: Steps of the longest sequence, warm-up included.
+        warmup_steps: As given.
         schedule: When to factorize.
         state: State after the last step.
         sums: Log-stretches added up, ``[B, C]``, float64, nats.
@@ -83,7 +84,7 @@ class Trajectories:
         self.system = system
         self.shape = basis.shape
         self.num_steps, self._shortest = int(self._ends.max()), int(self._ends.min())
-        self._warmup_steps = warmup_steps
+        self.warmup_steps = warmup_steps
         self._keep = keep
         self._done = 0
         shape = (basis.shape[0], basis.shape[2] * system.num_blocks)
@@ -110,14 +111,14 @@ class Trajectories:
     @property
     def steps(self) -> Tensor:
         """Steps counted of each sequence so far, ``[B]``, int64."""
-        steps = self._ends.clamp(max=self._done) - self._warmup_steps
+        steps = self._ends.clamp(max=self._done) - self.warmup_steps
         return steps.clamp(min=0).to(self.sums.device)
 
     def stops(self, first: int) -> list[int]:
         """Return steps after ``first`` counted ones, twice as many and so on, before the end."""
         stops, counted = [], first
-        while self._warmup_steps + counted < self.num_steps:
-            stops.append(self._warmup_steps + counted)
+        while self.warmup_steps + counted < self.num_steps:
+            stops.append(self.warmup_steps + counted)
             counted *= 2
         return stops
 
@@ -148,7 +149,7 @@ class Trajectories:
 
     def _go_block(self, until: int, on_step: OnStep | None) -> None:
         """Go on by a block, or not at all if it turns out to be too long."""
-        boundary = self._warmup_steps if self._done < self._warmup_steps else until
+        boundary = self.warmup_steps if self._done < self.warmup_steps else until
         stop = min(self._done + self.schedule.propose(), boundary)
         start = self.state, self._basis
         for t in range(self._done, stop):
@@ -156,7 +157,7 @@ class Trajectories:
             if on_step is not None:
                 on_step(t + 1)
         result = self._factorize(self._running(self._done))
-        counted = stop > self._warmup_steps
+        counted = stop > self.warmup_steps
         if result is not None and self.schedule.accepts(stop - self._done, result, counted):
             self._close_block(start, stop, result)
             return
@@ -212,7 +213,7 @@ class Trajectories:
         """Take the factorization of those that moved since the start, and count their stretches."""
         moved = self._running(self._done)
         whole = moved is None and self._running(stop - 1) is None
-        counted = stop > self._warmup_steps
+        counted = stop > self.warmup_steps
         steps, before = self._drive[self._done : stop], self.sums
         self._done = stop
         self._basis = (
@@ -244,7 +245,7 @@ class Trajectories:
     def _add(self, log_stretch: Tensor) -> None:
         """Add ``[B, C]`` of the block that ends with the last step; zero for ended sequences."""
         self.sums = self.sums + log_stretch
-        self.block_ends.append(self._done - self._warmup_steps)
+        self.block_ends.append(self._done - self.warmup_steps)
         self.bins.add(log_stretch, self.block_ends[-1])
         if self._keep:
             self.stretches.append(log_stretch)

@@ -31,12 +31,17 @@ class Contrasts:
         weights: Sum of ``w^2``, ``[scales]``, float64.
         terms: Number of terms, ``[scales]``, int64; at scale 0 that of the sequences. Sequences of
             too few blocks have none at the finer scales.
+        drift: Sum of ``u`` at scale 1, the first half of each sequence less the second, ``[K]``,
+            float64: not zero where stretches have not settled.
+        drift_weight: Sum of ``w`` at scale 1, a scalar, float64.
     """
 
     squares: Tensor
     cross: Tensor
     weights: Tensor
     terms: Tensor
+    drift: Tensor
+    drift_weight: Tensor
 
     @property
     def count(self) -> int:
@@ -148,6 +153,8 @@ class StretchBins:
             cross=torch.stack([(u * w.unsqueeze(-1)).sum((0, 1)) for u, w in rows]),
             weights=torch.stack([w.square().sum() for _, w in rows]),
             terms=torch.tensor([w.numel() for _, w in rows], device=sums.device),
+            drift=rows[1][0].sum((0, 1)),
+            drift_weight=rows[1][1].sum(),
         )
 
 

@@ -78,10 +78,10 @@ def uncertainty(contrasts: Contrasts) -> Uncertainty:
     if len(degrees) == 0:
         nothing = torch.full_like(contrasts.mean, math.nan)
         return Uncertainty(nothing, nothing, nothing)
-    variance, known = _pool(variances, degrees, slopes)
+    variance, known = pool(variances, degrees, slopes)
     if count > 1 and len(degrees) > 1:
         spread = variances[0]
-        over_time, known_over_time = _pool(variances[1:], degrees[1:], slopes[1:])
+        over_time, known_over_time = pool(variances[1:], degrees[1:], slopes[1:])
         # Fisher's z. A false alarm takes the larger of two valid errors, so that one in four costs
         # a few per cent of width; at one in a hundred, differences that escape it cost coverage.
         error = (2 / (count - 1) + 2 / known_over_time).sqrt()
@@ -115,8 +115,8 @@ def _scales(contrasts: Contrasts) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def _pool(variances: Tensor, degrees: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the variance at slope 1 of a line through all scales and its degrees, ``[K]`` each.
+def pool(variances: Tensor, degrees: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    """Pool the variances of all scales into that at slope 1 of a line through them.
 
     The slope is unknown. Given the ratio of the finest scale to the variance wanted, the latter is
     a scaled inverse chi-square, by the likelihood of independent chi-squares and a prior even in
@@ -124,6 +124,14 @@ def _pool(variances: Tensor, degrees: Tensor, slopes: Tensor) -> tuple[Tensor, T
     The mixture over ratios is then taken as the scaled inverse chi-square with its mean and
     variance. With four degrees of freedom or fewer in all, too few to see a slope, it is the mean
     of all.
+
+    Args:
+        variances: ``[S, K]``.
+        degrees: Degrees of freedom of each scale, ``[S]``.
+        slopes: How much the slope adds to each scale, ``[S]``.
+
+    Returns:
+        The variance and its degrees of freedom, ``[K]`` each.
     """
     total, steepest = degrees.sum(), slopes.max()
     if len(degrees) == 1 or float(total) <= 4:
@@ -145,8 +153,8 @@ def _pool(variances: Tensor, degrees: Tensor, slopes: Tensor) -> tuple[Tensor, T
     return mean * (known - 2) / known * scale, known
 
 
-def t_quantile(degrees: Tensor) -> Tensor:
-    """Compute the 97.5 % quantile of Student's t distribution.
+def t_quantile(degrees: Tensor, probability: float = 0.975) -> Tensor:
+    """Compute a quantile of Student's t distribution.
 
     With ``t = sqrt(n) tan(theta)`` the density is ``cos(theta)^(n-1)`` over its integral, here by
     Simpson's rule. Newton's method from the normal quantile climbs without overshooting, as the
@@ -154,6 +162,7 @@ def t_quantile(degrees: Tensor) -> Tensor:
 
     Args:
         degrees: Degrees of freedom n, any shape, real, at least 1.
+        probability: Of a smaller value, between 0.5 and 1.
 
     Returns:
         Quantiles of that shape, to five digits.
@@ -172,6 +181,6 @@ def t_quantile(degrees: Tensor) -> Tensor:
         angle = (t / log_root.exp()).atan()
         inside = (grid * angle.unsqueeze(-1)).cos().log() * power.unsqueeze(-1)
         central = angle * (inside.exp() @ simpson) / (3 * (len(grid) - 1))
-        missing = 0.475 * log_whole.exp() - central
+        missing = (probability - 0.5) * log_whole.exp() - central
         t = t + missing * (log_root - angle.cos().log() * (degrees + 1)).exp()
     return t

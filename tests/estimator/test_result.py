@@ -24,6 +24,9 @@ def sums_of(exponents: torch.Tensor, unresolved: list[int] | None = None) -> Spe
         terms=torch.tensor([batch] + [0] * (NUM_SCALES - 1)),
         rounding=torch.zeros(count, dtype=torch.float64),
         unresolved=torch.tensor(unresolved or [0] * count),
+        drift=torch.zeros(count, dtype=torch.float64),
+        drift_weight=torch.tensor(0.0, dtype=torch.float64),
+        steps=torch.tensor([0, 100 * batch]),
     )
 
 

@@ -16,7 +16,15 @@ from tests.metrics import VECTORS, assert_equal, measured
 
 def test_compute_returns_the_fields_by_name() -> None:
     values = measured((build("gru"), sequences(4))).compute()
-    assert set(values) == {*VECTORS, "num_sequences", "tangent_size", "certified"}
+    assert set(values) == {
+        *VECTORS,
+        "num_sequences",
+        "num_steps",
+        "warmup_steps",
+        "settled",
+        "tangent_size",
+        "certified",
+    }
     assert bool(values["certified"])
     assert all(isinstance(value, Tensor) for value in values.values())
     assert (values["num_sequences"].item(), values["tangent_size"].item()) == (4, 7)

@@ -55,6 +55,8 @@ def of_scales(count: int, variances: list[float]) -> Uncertainty:
         cross=torch.zeros(NUM_SCALES, 1, dtype=F64),
         weights=torch.tensor([float(count), *[0.0] * (NUM_SCALES - 1)], dtype=F64),
         terms=torch.tensor([*terms, *[0] * rest]),
+        drift=torch.zeros(1, dtype=F64),
+        drift_weight=torch.tensor(0.0, dtype=F64),
     )
     return uncertainty(contrasts)
 

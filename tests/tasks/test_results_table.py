@@ -27,6 +27,7 @@ def history(*epochs: float) -> SpectrumHistory:
             standard_errors=torch.ones(3, dtype=torch.float64),
             margins=torch.ones(3, dtype=torch.float64),
             resolved=torch.ones(3, dtype=torch.bool),
+            settled=torch.ones(3, dtype=torch.bool),
             rounding_errors=torch.zeros(3, dtype=torch.float64),
             num_sequences=2,
             tangent_size=3,

@@ -86,14 +86,14 @@ class ChunkedTrajectories(Trajectories):
             until: Steps of the longest sequence, warm-up included.
             on_step: Called with numbers of steps done; see `HalvingProgress`.
         """
-        if until - self._warmup_steps <= self._plan.steps:
+        if until - self.warmup_steps <= self._plan.steps:
             super().go(until, on_step)
             return
-        super().go(self._warmup_steps, on_step)
-        progress = HalvingProgress(on_step, self._warmup_steps, until)
-        states = self._states(until, progress.next_part(until - self._warmup_steps))
-        table = ChunkTable.of(self._ends - self._warmup_steps, self._plan.steps)
-        drive = self._drive[self._warmup_steps : until]
+        super().go(self.warmup_steps, on_step)
+        progress = HalvingProgress(on_step, self.warmup_steps, until)
+        states = self._states(until, progress.next_part(until - self.warmup_steps))
+        table = ChunkTable.of(self._ends - self.warmup_steps, self._plan.steps)
+        drive = self._drive[self.warmup_steps : until]
         chunks = Chunks(self, table, drive, states, self._plan.every)
         if self._plan.products:
             chunks.propagate(progress.next_part)
@@ -107,7 +107,7 @@ class ChunkedTrajectories(Trajectories):
         Sequences that have ended stay where they are.
         """
         states = []
-        for t in range(self._warmup_steps, until):
+        for t in range(self.warmup_steps, until):
             states.append(self.state)
             self._advance_state(self._drive[t], self._running(t))
             on_step(len(states))
