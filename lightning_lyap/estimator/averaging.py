@@ -10,6 +10,10 @@ from lightning_lyap.estimator.batching import Group
 from lightning_lyap.estimator.result import SpectrumEstimate, SpectrumSums, TimeChunks
 from lightning_lyap.estimator.trajectories import Trajectories
 
+# What rounding may have turned of an exponent that is resolved, nats in all: what has turned more
+# may have turned altogether.
+MOST_TURNED = 0.03
+
 
 def _valid_sequences(part: Trajectories) -> Tensor:
     """Return which sequences stayed finite, ``[B]``, bool; exponents may be minus infinity."""
@@ -23,8 +27,9 @@ def _valid_sequences(part: Trajectories) -> Tensor:
 def _sums_of(part: Trajectories) -> SpectrumSums:
     """Return the sums over the sequences that stayed finite, in the order of the basis vectors."""
     valid = _valid_sequences(part)
-    rounding = (part.rounding / part.steps.unsqueeze(-1))[valid]
-    resolved = part.resolved[valid]
+    turned, steps = part.turned, part.steps.unsqueeze(-1)
+    rounding = ((part.rounding + turned) / steps)[valid]
+    resolved = (part.resolved & (turned < MOST_TURNED))[valid]
     if part.schedule.tolerance is not None:
         resolved = resolved & (rounding.mean(0) <= part.schedule.tolerance)
     return SpectrumSums(
