@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_lyap.certificate.result import Check, worst
 from lightning_lyap.dynamics import AutodiffDynamics
 from lightning_lyap.dynamics.base import DynamicalSystem, State
-from lightning_lyap.dynamics.evaluation_mode import in_evaluation_mode
+from lightning_lyap.dynamics.evaluation_mode import as_evaluated
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 
 # Steps compared with a module's own forward pass, and how many eps, or how much in half precision,
@@ -156,7 +156,7 @@ def _own_last_state(module: Any, inputs: Tensor, given: tuple[Tensor, ...]) -> t
     def last_state() -> tuple[Tensor, ...]:
         state: Any = given if len(given) > 1 else given[0]
         generators = torch.random.fork_rng([inputs.device] if inputs.is_cuda else [])
-        with in_evaluation_mode(module), generators:
+        with as_evaluated(module), generators:
             # Not by a call: the hooks on the module are the user's.
             if isinstance(module, nn.RNNBase):
                 x = inputs if module.batch_first else inputs.transpose(0, 1)
