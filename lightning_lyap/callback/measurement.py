@@ -46,8 +46,8 @@ class Measurement:
 
     @property
     def fault(self) -> str | None:
-        """Which checks of the certificate failed in this process; None if all is well."""
-        if self.certified:
+        """Which checks of the certificate failed in this process; None if all is well, or lost."""
+        if self.certified or self.is_lost:
             return None
         failures = () if self.estimate is None else self.estimate.certificate.failures
         return "; ".join(failures) or "the certificate fails in another process"

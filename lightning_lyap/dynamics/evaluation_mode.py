@@ -72,6 +72,26 @@ def _computed_by(hook: Any, part: nn.Module) -> tuple[str, Tensor] | None:
     return None
 
 
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return the weights and biases that a module and its parts compute with now.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        Tensors by their names in the module: parameters as they are, so that it can be seen whether
+        they have been exchanged since; copies of those that a hook or a wrapper has computed.
+    """
+    weights: dict[str, Tensor] = {}
+    for path, part in module.named_modules():
+        parameters = {name: p for name, p in part._parameters.items() if p is not None}
+        computed = {k: v.detach().clone() for k, v in vars(part).items() if isinstance(v, Tensor)}
+        for name, tensor in (parameters | computed).items():
+            if name.startswith(("weight", "bias")):
+                weights[f"{path}.{name}" if path else name] = tensor
+    return weights
+
+
 @contextmanager
 def replaced_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """Let a module have other tensors for some of its weights, and its own ones in the end.

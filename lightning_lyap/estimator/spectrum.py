@@ -15,8 +15,9 @@ from lightning_lyap._checks import (
     check_state_tensors,
 )
 from lightning_lyap._device import full_precision
-from lightning_lyap.certificate.forward_pass import FORWARD_STEPS, difference_check, forward_check
+from lightning_lyap.certificate.beside_the_run import checks_beside_the_run
 from lightning_lyap.certificate.result import Certificate
+from lightning_lyap.certificate.returned import Returned
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
 from lightning_lyap.dynamics.base import DynamicalSystem
 from lightning_lyap.dynamics.conversion import as_dynamics
@@ -62,6 +63,7 @@ def lyapunov_spectrum(
     keep_log_stretches: bool = False,
     progress: Progress | None = None,
     time_chunks: int = 1,
+    returned: Returned | None = None,
 ) -> SpectrumEstimate:
     r"""Estimate the Lyapunov spectrum of a driven recurrent network.
 
@@ -135,6 +137,9 @@ def lyapunov_spectrum(
             of the states. Never more chunks than blocks, or than fit into the memory;
             ``chunks`` of the estimate says how it went. Not with ``target_stderr`` or automatic
             intervals. Default 1: none.
+        returned: What the module returned in a forward pass on these sequences, as
+            `InputRecorder` records it for `spectra_of` and the callback: the certificate compares
+            it with the states at all steps. Default: nothing is known.
 
     Returns:
         The estimate; see `SpectrumEstimate`.
@@ -194,11 +199,8 @@ def lyapunov_spectrum(
         with on_one_thread(system):
             for group in done:
                 group.check_deferred()
-            first = inputs[:, : min(FORWARD_STEPS, int(ends.min()))]
-            checks = {
-                "states": forward_check(dynamics, system, first, initial_state),
-                "tangent_map": difference_check(system, first, initial_state),
-            }
+            run = dynamics, system, inputs, start, initial_state, returned
+            checks = checks_beside_the_run(*run)
             estimate = assemble(done, num_exponents, checks, reached)
     _warn_if_invalid(estimate.valid)
     _warn_if_faulty(estimate.certificate)
@@ -234,8 +236,8 @@ def _starting_basis(
 
 
 def _warn_if_faulty(certificate: Certificate) -> None:
-    """Warn once if the estimate fails a check."""
-    if not certificate.passed:
+    """Warn once if the estimate fails a check; that nothing stayed finite is said elsewhere."""
+    if not certificate.passed and certificate.num_sequences != 0:
         warnings.warn(
             f"The Lyapunov spectrum fails its certificate: {'; '.join(certificate.failures)}. "
             "Don't trust it. A step must depend on x_t and its own sequence's state alone, and let "
