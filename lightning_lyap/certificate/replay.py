@@ -87,6 +87,7 @@ class _Replay:
         self._outputs = self._own(returned.outputs)
         self._given = self._traces(returned)
         self._final = self._final_state(returned)
+        self._forget(torch.stack([part.isfinite().flatten(1).all(1) for part in state]).all(0))
 
     def check(self) -> Check | None:
         """Compare; see `replay_check`."""
@@ -114,6 +115,17 @@ class _Replay:
         if tensor is None or tensor.shape[:2] != (self._drive.shape[1], self._drive.shape[0]):
             return None
         return tensor.to(self._system.device, self._system.dtype).transpose(0, 1)
+
+    def _forget(self, known: Tensor) -> None:
+        """Forget what was told of sequences that are lost from the start: all but ``known``."""
+        if bool(known.all()):
+            return
+        rows = ~known.unsqueeze(-1)
+        if self._outputs is not None:
+            self._outputs = self._outputs.masked_fill(rows, math.nan)
+        self._given = {k: own.masked_fill(rows, math.nan) for k, own in self._given.items()}
+        if self._final is not None:
+            self._final = tuple(part.masked_fill(rows, math.nan) for part in self._final)
 
     def _traces(self, returned: Returned) -> Traces:
         """Return what the module told of its states, by their places in the state."""
