@@ -192,9 +192,10 @@ class _Replay:
         self, drive: Tensor, state: State, told: Traces, rounding: float = 0.0, seed: int = 0
     ) -> _Run:
         """Run along what the module told, with rounding errors of some size at each step."""
-        alone = len(told) == len(self._state) and self._final is None
-        if alone and isinstance(self._system, StackedRecurrence):
-            return self._run_at_once(drive, state, told)
+        if len(told) == len(self._state) and isinstance(self._system, StackedRecurrence):
+            running = torch.arange(len(drive), device=drive.device).unsqueeze(1) < self._ends
+            if all(bool((own.isfinite().all(-1) | ~running).all()) for own in told.values()):
+                return self._run_at_once(drive, state, told)
         traces: dict[int, list[Tensor]] = {place: [] for place in told}
         outputs: list[Tensor] = []
         final = state
@@ -222,7 +223,10 @@ class _Replay:
             for place, first in enumerate(state)
         )
         new = self._system.step(drive.flatten(0, 1), before)[0]
-        return _Run({k: own.unflatten(0, shape) for k, own in enumerate(new)}, None, state)
+        traces = {place: own.unflatten(0, shape) for place, own in enumerate(new)}
+        rows = torch.arange(shape[1], device=drive.device)
+        final = tuple(own[self._ends - 1, rows] for own in traces.values())
+        return _Run(traces, None, final)
 
     def _distances(self, run: _Run, other: _Run | None) -> Tensor | None:
         """Return how far a run is from what the module told, or from another run: ``[T + 1, B]``.

@@ -67,9 +67,14 @@ class Certificate:
             your own dynamics' tangent map, for random v and w: larger than rounding where a step
             computes in lower precision than that of its state, so that trailing exponents are
             noise.
-        states: Largest difference between the first states and those of the own forward pass of a
-            torch module or cell, or, for a step function, those of the same step done again and of
-            a sequence alone; relative to the larger of 1 and the largest state.
+        states: Largest difference, at all steps recorded, between the states of the dynamics and
+            what a torch module (its outputs and last state), a cell (its states) or a registered
+            module (what it returns in the shape of its outputs, states or last state) returned in
+            the network's own forward pass. Each step starts from the state returned before, as far
+            as that is told; else the bound grows with what the network makes of rounding errors.
+            Without a forward pass that was watched: of the first hundred steps of a torch module,
+            the first four of a cell. For a step function also between a step, the same done again,
+            and that of a sequence alone. Relative to the larger of 1 and the largest state.
         orthogonality: Largest entry of ``|Q^T Q - I|``; of large complete bases on the CPU, which
             are not written out, that of ``|X Q Q^T X^T - I|`` for four random orthonormal rows X.
         rounding_error: Largest bound of the rounding error of a resolved exponent, nats per step.

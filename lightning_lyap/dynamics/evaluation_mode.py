@@ -11,6 +11,8 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 FLAT = ("_flat_weights", "_flat_weight_refs")
+# Of a weight that a wrapper has not computed yet.
+MISSING = object()
 
 
 @contextmanager
@@ -105,8 +107,10 @@ def replaced_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterat
         for name, tensor in weights.items():
             path, _, attribute = name.rpartition(".")
             part: Any = module.get_submodule(path)
-            own = part._parameters if attribute in part._parameters else vars(part)
-            kept.append((own, attribute, own[attribute]))
+            # A wrapper may leave both, and then the plain attribute hides the parameter.
+            hidden = attribute in vars(part) or attribute not in part._parameters
+            own = vars(part) if hidden else part._parameters
+            kept.append((own, attribute, own.get(attribute, MISSING)))
             own[attribute] = tensor
             if attribute in getattr(part, "_flat_weights_names", ()):
                 # Where torch's forward pass looks weights up; it may replace both lists.
@@ -118,4 +122,7 @@ def replaced_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterat
         yield
     finally:
         for own, attribute, value in reversed(kept):
-            own[attribute] = value
+            if value is MISSING:
+                del own[attribute]
+            else:
+                own[attribute] = value
