@@ -100,13 +100,17 @@ def replaced_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterat
 
     Args:
         module: The module.
-        weights: Tensors by their names in the module.
+        weights: Tensors by their names in the module; those of parts that it does not have are left
+            out (what is compiled has another name outside than inside).
     """
+    parts = dict(module.named_modules(remove_duplicate=False))
     kept: list[tuple[dict[str, Any], str, Any]] = []
     try:
         for name, tensor in weights.items():
             path, _, attribute = name.rpartition(".")
-            part: Any = module.get_submodule(path)
+            part: Any = parts.get(path)
+            if part is None:
+                continue
             # A wrapper may leave both, and then the plain attribute hides the parameter.
             hidden = attribute in vars(part) or attribute not in part._parameters
             own = vars(part) if hidden else part._parameters

@@ -205,7 +205,7 @@ def _record_result(recording: Recording, module: nn.Module, output: Any) -> None
     """Record what a call returned, and with which weights."""
     recording.awaits_result = False
     recording.after(output)
-    recording.keep_weights(module)
+    recording.keep_weights(uncompiled(module))
 
 
 def _recording_of(module: nn.Module, num_sequences: int, num_steps: int) -> Recording:
