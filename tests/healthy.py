@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.certificate import Certificate
 
+# Of torch's modules; of step functions also `precision`, and no sum rule.
 ALL = {"sum_rule", "tangent_map", "states", "orthogonality"}
 
 

@@ -107,6 +107,7 @@ def assemble(
         block_ends=torch.tensor(block_ends, device=sums.squares.device),
         certificate=Certificate(
             **found,
+            num_sequences=spectrum.num_sequences,
             rounding_error=known.max().item() if known.numel() else None,
             num_factorizations=sum(len(group.longest.block_ends) for group in groups),
             num_redone=sum(group.longest.redone for group in groups),
