@@ -22,7 +22,7 @@ class CheckedSettings(NamedTuple):
     """
 
     num_exponents: int | None
-    warmup_steps: int
+    warmup_steps: Any
     orthonormalize_every: Any
     seed: int
 
@@ -55,15 +55,14 @@ def _as_int(value: Any) -> int | None:
         return None
 
 
-def check_interval(value: Any) -> Any:
-    """Check the interval between factorizations: at least 1, or ``"auto"``."""
-    name = "orthonormalize_every"
+def check_count_or_auto(name: str, value: Any, minimum: int) -> Any:
+    """Check that a setting is a whole number of at least some size, or ``"auto"``."""
     if isinstance(value, str) and value == "auto":
         return "auto"
     if isinstance(value, str) or _as_int(value) is None:
         kind = ValueError if isinstance(value, str) else TypeError
         raise kind(f"Expected `{name}` to be an int or 'auto', but got {value!r}.")
-    return check_count(name, value, 1)
+    return check_count(name, value, minimum)
 
 
 def check_settings(
@@ -71,13 +70,13 @@ def check_settings(
 ) -> CheckedSettings:
     """Check the estimator's settings that do not depend on its inputs.
 
-    At least 1 exponent or None, 0 steps of warm-up, 1 step between factorizations or ``"auto"``,
-    and a seed from 0 to 2**64 - 1.
+    At least 1 exponent or None, 0 steps of warm-up or ``"auto"``, 1 step between factorizations or
+    ``"auto"``, and a seed from 0 to 2**64 - 1.
     """
     checked = CheckedSettings(
         None if num_exponents is None else check_count("num_exponents", num_exponents, 1),
-        check_count("warmup_steps", warmup_steps, 0),
-        check_interval(orthonormalize_every),
+        check_count_or_auto("warmup_steps", warmup_steps, 0),
+        check_count_or_auto("orthonormalize_every", orthonormalize_every, 1),
         check_count("seed", seed, 0),
     )
     if checked.seed >= MOST_SEED:

@@ -9,6 +9,7 @@ from torchmetrics import Metric
 
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
 from lightning_lyap.dynamics.conversion import as_dynamics
+from lightning_lyap.estimator.inputs import Warmup
 from lightning_lyap.estimator.result import VECTORS, LayeredSpectrum, SpectrumEstimate, SpectrumSums
 from lightning_lyap.estimator.schedule import Interval
 from lightning_lyap.estimator.settings import MeasurementSettings
@@ -76,7 +77,7 @@ class LyapunovSpectrum(Metric):
         self,
         num_exponents: int | None = MeasurementSettings.num_exponents,
         *,
-        warmup_steps: int = MeasurementSettings.warmup_steps,
+        warmup_steps: Warmup = MeasurementSettings.warmup_steps,
         orthonormalize_every: Interval = MeasurementSettings.orthonormalize_every,
         state: StateChoice = MeasurementSettings.state,
         layers: LayerChoice = MeasurementSettings.layers,

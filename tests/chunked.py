@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap import SpectrumEstimate
 from tests.cells import INPUT_SIZE
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 F64 = torch.float64
 TENSORS = (
@@ -31,8 +32,8 @@ def both(
 ) -> tuple[SpectrumEstimate, SpectrumEstimate]:
     """Run in chunks, and plainly."""
     settings = {"keep_log_stretches": True} | settings
-    chunked = lyapunov_spectrum(dynamics, inputs, time_chunks=time_chunks, **settings)
-    plain = lyapunov_spectrum(dynamics, inputs, **settings)
+    chunked = plain_spectrum(dynamics, inputs, time_chunks=time_chunks, **settings)
+    plain = plain_spectrum(dynamics, inputs, **settings)
     assert plain.chunks is None
     assert chunked.chunks is not None
     return chunked, plain

@@ -63,7 +63,7 @@ def dropped_block_of_the_jacobian(patch: pytest.MonkeyPatch) -> SpectrumEstimate
         )
 
     plant_map(patch, StackedRecurrence, planted)
-    return lyapunov_spectrum(stack(), inputs())
+    return lyapunov_spectrum(stack(), inputs(), layers="joint")
 
 
 @fault

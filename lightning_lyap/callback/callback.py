@@ -15,6 +15,7 @@ from lightning_lyap.callback.run_histories import RunHistories
 from lightning_lyap.callback.run_state import RunState
 from lightning_lyap.callback.trainer import is_fitting, is_last_batch
 from lightning_lyap.dynamics import LayerChoice, StateChoice
+from lightning_lyap.estimator.inputs import Warmup
 from lightning_lyap.estimator.schedule import Interval
 from lightning_lyap.estimator.settings import MeasurementSettings
 from lightning_lyap.history import SpectrumHistory
@@ -78,16 +79,16 @@ class LyapunovSpectrumCallback(Callback):
 
     Args:
         num_sequences: Held-out sequences, over all processes. Default 10 (Section 4.1).
-        num_steps: Steps counted in each. Default 100 (Section 4.1).
-        warmup_steps: Steps before those that are not counted. Default 0 (Algorithm 1).
+        num_steps: Steps of each at most. Default 100 (Section 4.1).
+        warmup_steps: Steps before those, which are not counted. Default ``"auto"``: none before
+            them, but the first half of them; see `lyapunov_spectrum`. 0 is Algorithm 1.
         orthonormalize_every: Steps between factorizations. Default 1 (Algorithm 1). ``"auto"``: as
             many as keep the rounding errors small; see `lyapunov_spectrum`.
         num_exponents: K leading exponents, or all of a module that has fewer. Default: all.
         state: ``"full"`` for the map of an LSTM's (h, c), ``"hidden"`` for the paper's dh'/dh; of
             torch's LSTMs, other modules have their whole state.
-        layers: ``"joint"`` for a stack as one system, ``"union"`` for each layer of torch's stacks
-            by itself, cheaper for large layers, which tells the layer of each exponent; see
-            `lyapunov_spectrum`.
+        layers: ``"union"`` for each layer of torch's stacks by itself, which tells the layer of
+            each exponent; ``"joint"`` for a stack as one system; see `lyapunov_spectrum`.
         dtype: ``"float32"`` or ``"float64"``, also as torch's types; None for the module's own.
         every_n_validations: Measure after the first validation and then after every n-th.
         before_training: Whether to measure before the first step of training, too.
@@ -117,7 +118,7 @@ class LyapunovSpectrumCallback(Callback):
         self,
         num_sequences: int = MeasurementSettings.num_sequences,
         num_steps: int = MeasurementSettings.num_steps,
-        warmup_steps: int = MeasurementSettings.warmup_steps,
+        warmup_steps: Warmup = MeasurementSettings.warmup_steps,
         orthonormalize_every: Interval = MeasurementSettings.orthonormalize_every,
         num_exponents: int | None = MeasurementSettings.num_exponents,
         state: StateChoice = MeasurementSettings.state,

@@ -8,7 +8,6 @@ from functools import partial
 
 from torch import nn
 
-from lightning_lyap.dynamics import RECURRENT_MODULES, recurrence_of
 from lightning_lyap.dynamics.conversion import as_dynamics
 from lightning_lyap.estimator.result import LayeredSpectrum, SpectrumEstimate
 from lightning_lyap.estimator.settings import MeasurementSettings
@@ -72,27 +71,6 @@ class NetworkMeasurement:
     by_module: Mapping[str, Measurement]
     seconds: float
     missing: tuple[str, ...] = ()
-
-
-def check_modules(modules: Mapping[str, nn.Module], settings: MeasurementSettings) -> None:
-    """Refuse modules whose layers are not known, where each is to be taken by itself.
-
-    Args:
-        modules: The modules by name.
-        settings: How to measure.
-
-    Raises:
-        ValueError: If one is no stack of torch's.
-    """
-    if settings.layers == "joint":
-        return
-    for name, module in modules.items():
-        if recurrence_of(module) is not None or not isinstance(module, RECURRENT_MODULES):
-            raise ValueError(
-                f"Expected modules of torch.nn.RNN, GRU or LSTM with `layers='union'`, but got "
-                f"{name!r}, a {type(module).__name__}, whose layers are not known. Use "
-                "`layers='joint'`, or name the stacks alone by `modules`."
-            )
 
 
 def estimate_spectra(

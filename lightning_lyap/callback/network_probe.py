@@ -13,7 +13,6 @@ from lightning_lyap.callback.failures import Failures
 from lightning_lyap.callback.measurement import (
     Measurement,
     NetworkMeasurement,
-    check_modules,
     combine_processes,
     estimate_spectra,
 )
@@ -49,8 +48,7 @@ class NetworkProbe:
         is_due: Whether this round is to be measured.
 
     Raises:
-        ValueError: If there is no recurrent module, or one without known layers where they are
-            asked for, or there are too few sequences.
+        ValueError: If there is no recurrent module, or there are too few sequences.
         Exception: If errors are to be raised, also if a module has no spectrum, and whatever the
             DataModule raises.
     """
@@ -65,7 +63,6 @@ class NetworkProbe:
     ) -> None:
         self.modules, self._unsupported = split_recurrent_modules(network, names)
         failures.refuse(self._unsupported)
-        check_modules(self.modules, settings)
         count, window = settings.num_sequences, settings.window
         self.source = SequenceSource(
             trainer, network, self.modules, count, window, failures.on_error

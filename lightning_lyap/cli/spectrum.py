@@ -27,23 +27,28 @@ DESCRIPTION = """Measure the Lyapunov spectrum of every recurrent module of a tr
 held-out sequences: those of the task's DataModule, or inputs from a file."""
 
 
-def _interval(text: str) -> int | str:
-    """Parse an interval: a whole number, or auto."""
+def _count_or_auto(text: str) -> int | str:
+    """Parse a whole number, or auto."""
     return text if text == "auto" else int(text)
 
 
 # How settings that are no whole numbers are parsed.
 PARSED: dict[str, dict[str, Any]] = {
-    "orthonormalize_every": {"type": _interval},
+    "warmup_steps": {"type": _count_or_auto},
+    "orthonormalize_every": {"type": _count_or_auto},
     "state": {"choices": get_args(StateChoice)},
     "layers": {"choices": get_args(LayerChoice)},
     "dtype": {"choices": tuple(DTYPES)},
 }
+# What the tasks' configuration measures with: the paper's choices.
+PAPER: dict[str, Any] = {"state": "hidden", "warmup_steps": 0, "layers": "joint"}
 # Help where the value of the default alone would mislead.
 OTHER_DEFAULTS = {
     "num_sequences": "default: 10, or all that --data holds",
     "num_exponents": "default: all",
     "state": "default: hidden for CharRNN and MocapRNN, else full",
+    "warmup_steps": "default: 0 for CharRNN and MocapRNN, else auto",
+    "layers": "default: joint for CharRNN and MocapRNN, else union",
     "dtype": "default: the network's own",
 }
 
@@ -67,7 +72,7 @@ def configure(parser: ArgumentParser) -> None:
         add(
             f"--{setting.name.replace('_', '-')}",
             **PARSED.get(setting.name, {"type": int}),
-            default=None if setting.name == "state" else setting.default,
+            default=None if setting.name in PAPER else setting.default,
             help=f"{setting.metadata['meaning']}; {default}",
         )
     add("--show", type=int, default=10, help="exponents to print; default: 10")
@@ -86,13 +91,13 @@ def run(arguments: Namespace) -> None:
     """
     check_count("show", arguments.show, 0)
     given = {each.name: getattr(arguments, each.name) for each in fields(MeasurementSettings)}
-    given["state"] = arguments.state or MeasurementSettings.state
+    given = {name: value for name, value in given.items() if name not in PAPER or value is not None}
     # Built first: wrong settings are refused before the checkpoint is read.
     settings = MeasurementSettings(**given)
     checkpoint = read_checkpoint(arguments.checkpoint)
     task = task_of(checkpoint) if arguments.class_path is None else None
-    if task is not None and arguments.state is None:
-        settings = replace(settings, state="hidden")
+    if task is not None:
+        settings = replace(settings, **{k: v for k, v in PAPER.items() if k not in given})
     network = load_network(arguments.checkpoint, task, arguments.class_path)
     if settings.dtype is not None:
         network = network.to(DTYPES[str(settings.dtype)])

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_lyap._checks import check_choice
-from lightning_lyap.dynamics.base import DynamicalSystem, LayerTangent, State, UserDynamics
+from lightning_lyap.dynamics.base import DynamicalSystem, LayerTangent, State
 from lightning_lyap.dynamics.stacked import StackedRecurrence
-from lightning_lyap.dynamics.torch_modules import CellRecurrence
 from lightning_lyap.qr.orthonormalize import stack_rows
 from lightning_lyap.qr.reflectors import Basis
 
@@ -74,18 +73,12 @@ def uncouple(system: DynamicalSystem, layers: LayerChoice) -> DynamicalSystem:
         layers: ``"joint"`` for the whole system, ``"union"`` for its diagonal blocks.
 
     Returns:
-        The dynamics, or its uncoupled layers.
+        The dynamics, or its uncoupled layers where it is a stack of torch's of several.
 
     Raises:
-        ValueError: If ``layers`` is no such word, or the layers of the system are not known.
+        ValueError: If ``layers`` is no such word.
     """
     check_choice("layers", layers, LAYERS)
-    if layers == "joint" or isinstance(system, CellRecurrence):  # a cell is one layer
-        return system
-    if not isinstance(system, StackedRecurrence):
-        own = system.own if isinstance(system, UserDynamics) else system
-        raise ValueError(
-            "Expected a torch.nn.RNN, GRU or LSTM with `layers='union'`, but got "
-            f"{type(own).__name__}, whose layers are not known. Use `layers='joint'`."
-        )
-    return UncoupledLayers(system.layers)
+    if layers == "union" and isinstance(system, StackedRecurrence) and system.couples_layers:
+        return UncoupledLayers(system.layers)
+    return system

@@ -1,7 +1,7 @@
 """Checks of the tensors the estimator is given, before any work starts."""
 
 from math import nan
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from lightning_lyap._checks import check_count, check_readable
 from lightning_lyap.dynamics.base import DynamicalSystem, State
 
+Warmup: TypeAlias = int | Literal["auto"]
+# Steps that an automatic warm-up takes at most: half of sequences of twice as many. What needs more
+# to settle is found by `drift`.
+MOST_WARMUP = 1000
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -20,11 +24,13 @@ class Sequences(NamedTuple):
             run along with the others and never end a block.
         not_finite: Which have inputs that are not finite, ``[B]``, bool.
         too_short: Which have no step beyond the warm-up, ``[B]``, bool. All on the CPU.
+        warmup_steps: Steps of each that are not counted.
     """
 
     ends: Tensor
     not_finite: Tensor
     too_short: Tensor
+    warmup_steps: int
 
     @property
     def left_out(self) -> Tensor:
@@ -89,7 +95,7 @@ def check_inputs(
     dynamics: Any,
     inputs: Any,
     lengths: Any,
-    warmup_steps: int,
+    warmup_steps: Warmup,
     dtype: torch.dtype | None,
 ) -> Sequences:
     """Check the driving sequences and their lengths.
@@ -99,12 +105,12 @@ def check_inputs(
         dynamics: What the user gave as dynamics.
         inputs: ``[B, T, I]``.
         lengths: ``[B]`` or None.
-        warmup_steps: Steps that are not counted.
+        warmup_steps: Steps that are not counted, or ``"auto"``.
         dtype: The type asked for, or None.
 
     Returns:
-        The lengths, and which sequences are left out: their inputs are not finite, or they are no
-        longer than the warm-up.
+        The lengths, the warm-up, and which sequences are left out: their inputs are not finite, or
+        they are no longer than the warm-up.
 
     Raises:
         TypeError: If the inputs are no dense floating-point tensor.
@@ -122,12 +128,14 @@ def check_inputs(
         raise ValueError(
             f"Expected `dtype` to agree with the dynamics' own {system.dtype}, but got {dtype}."
         )
-    ends = _check_lengths(inputs, lengths, warmup_steps)
+    ends = _check_lengths(inputs, lengths)
+    warmup_steps = _chosen_warmup(warmup_steps, ends)
+    _check_warmup(warmup_steps, ends)
     steps = torch.arange(inputs.shape[1], device=inputs.device)
     read = steps < ends.to(inputs.device).unsqueeze(1)
     not_finite = (~inputs.isfinite().all(-1) & read).any(1).cpu()
     too_short = ends <= warmup_steps
-    found = Sequences(ends, not_finite, too_short)
+    found = Sequences(ends, not_finite, too_short, warmup_steps)
     if bool(found.left_out.all()):
         raise ValueError(
             "Expected finite `inputs`, but got NaN or infinite values in every sequence. Fill or "
@@ -152,7 +160,27 @@ def _check_shape(dynamics: Any, inputs: Tensor) -> None:
         )
 
 
-def _check_lengths(inputs: Tensor, lengths: Any, warmup_steps: int) -> Tensor:
+def _chosen_warmup(warmup_steps: Warmup, ends: Tensor) -> int:
+    """Return the steps that are not counted of sequences of the lengths ``[B]``.
+
+    Half of those of most: of every second sequence, at least.
+    """
+    if warmup_steps != "auto":
+        return warmup_steps
+    return min(int(ends.median()) // 2, MOST_WARMUP)
+
+
+def _check_warmup(warmup_steps: int, ends: Tensor) -> None:
+    """Refuse a warm-up that leaves nothing of sequences of the lengths ``[B]``."""
+    if int(ends.max()) <= warmup_steps:
+        raise ValueError(
+            f"Expected sequences with more than the {warmup_steps} steps of `warmup_steps`, but "
+            f"got lengths from {int(ends.min())} to {int(ends.max())}. Use longer sequences or a "
+            "shorter warm-up."
+        )
+
+
+def _check_lengths(inputs: Tensor, lengths: Any) -> Tensor:
     """Return the checked lengths of sequences ``[B, T, I]``: ``[B]``, int64, on the CPU."""
     batch_size, num_steps = inputs.shape[:2]
     try:
@@ -170,11 +198,10 @@ def _check_lengths(inputs: Tensor, lengths: Any, warmup_steps: int) -> Tensor:
             f"but got {tuple(ends.shape)}."
         )
     lowest, highest = int(ends.min()), int(ends.max())
-    if highest <= warmup_steps or highest > num_steps or lowest < 1:
+    if highest > num_steps or lowest < 1:
         raise ValueError(
-            f"Expected sequences with more than the {warmup_steps} steps of "
-            f"`warmup_steps` and at most the {num_steps} steps of `inputs`, but got lengths from "
-            f"{lowest} to {highest}. Use longer sequences or a shorter warm-up."
+            f"Expected sequences of at least one and at most the {num_steps} steps of `inputs`, "
+            f"but got lengths from {lowest} to {highest}. Leave out empty sequences."
         )
     return ends
 

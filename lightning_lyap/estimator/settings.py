@@ -9,6 +9,7 @@ from lightning_lyap._checks import check_choice, check_count, check_settings
 from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.dynamics.layer_union import LAYERS
 from lightning_lyap.dynamics.torch_modules import STATES
+from lightning_lyap.estimator.inputs import Warmup
 from lightning_lyap.estimator.schedule import Interval
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -20,12 +21,14 @@ class MeasurementSettings:
 
     Attributes:
         num_sequences: Held-out sequences, over all processes. Default 10 (Section 4.1).
-        num_steps: Steps counted in each sequence at most. Default 100 (Section 4.1).
-        warmup_steps: Steps before those that are not counted. Default 0 (Algorithm 1).
+        num_steps: Steps of each sequence at most, after those of a warm-up that is a number.
+            Default 100 (Section 4.1).
+        warmup_steps: Steps before those, which are not counted; the default ``"auto"`` leaves the
+            first half of the ``num_steps`` out (1000 at most).
         orthonormalize_every: Steps between factorizations, or ``"auto"``. Default 1 (Algorithm 1).
         num_exponents: K, or None for all; a module that has fewer gives all it has.
         state: ``"full"`` or ``"hidden"``, for LSTMs.
-        layers: ``"joint"`` for a stack as one system, ``"union"`` for each layer by itself.
+        layers: ``"union"`` for each layer of a stack by itself, ``"joint"`` for one system.
         dtype: ``"float32"``, ``"float64"`` (torch's types are taken for their names), or None for
             the module's own.
 
@@ -35,15 +38,17 @@ class MeasurementSettings:
     """
 
     num_sequences: int = field(default=10, metadata={"meaning": "held-out sequences"})
-    num_steps: int = field(default=100, metadata={"meaning": "steps counted in each"})
-    warmup_steps: int = field(default=0, metadata={"meaning": "steps before those"})
+    num_steps: int = field(default=100, metadata={"meaning": "steps of each"})
+    warmup_steps: Warmup = field(
+        default="auto", metadata={"meaning": "steps before those, or auto for half of them"}
+    )
     orthonormalize_every: Interval = field(default=1, metadata={"meaning": "steps, or auto"})
     num_exponents: int | None = field(default=None, metadata={"meaning": "the leading ones alone"})
     state: StateChoice = field(
         default="full", metadata={"meaning": "of LSTMs: (h, c), or the paper's h alone"}
     )
     layers: LayerChoice = field(
-        default="joint", metadata={"meaning": "a stack as one system, or each layer by itself"}
+        default="union", metadata={"meaning": "each layer of a stack by itself, or as one system"}
     )
     dtype: str | torch.dtype | None = field(default=None, metadata={"meaning": "of the arithmetic"})
 
@@ -71,7 +76,7 @@ class MeasurementSettings:
     @property
     def window(self) -> int:
         """Steps of a sequence, warm-up included."""
-        return self.warmup_steps + self.num_steps
+        return self.num_steps + (0 if self.warmup_steps == "auto" else self.warmup_steps)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain numbers and text."""

@@ -34,6 +34,7 @@ from lightning_lyap.estimator.batching import (
 )
 from lightning_lyap.estimator.inputs import (
     Sequences,
+    Warmup,
     check_basis,
     check_inputs,
     check_time_chunks,
@@ -55,10 +56,10 @@ def lyapunov_spectrum(
     initial_state: Any = None,
     initial_basis: Tensor | None = None,
     num_exponents: int | None = None,
-    warmup_steps: int = 0,
+    warmup_steps: Warmup = "auto",
     orthonormalize_every: Interval = 1,
     state: StateChoice = "full",
-    layers: LayerChoice = "joint",
+    layers: LayerChoice = "union",
     lengths: Tensor | list[int] | None = None,
     dtype: torch.dtype | None = None,
     seed: int = 0,
@@ -98,7 +99,11 @@ def lyapunov_spectrum(
             same for every sequence (a part of the identity could miss the leading directions).
         num_exponents: K, the number of leading exponents. Default: all N.
         warmup_steps: Steps at the beginning that carry state and basis, with orthonormalization,
-            but are not counted (Algorithm 2). Default 0 (Algorithm 1).
+            but are not counted (Algorithm 2). Both need time to forget where they started, about
+            one over the gaps between exponents. Default ``"auto"``: half of the steps (of the
+            median sequence), 1000 at most; none with an ``initial_basis``, which goes on with an
+            earlier run. 0 is Algorithm 1, whose intervals do not cover the limit; ``settled``
+            tells which exponents need more.
         orthonormalize_every: Steps between factorizations, the paper's T_ON. Default 1
             (Algorithm 1). Large intervals lose the trailing exponents to rounding; see
             `SpectrumEstimate.resolved`. ``"auto"``: as many as keep the estimated rounding errors
@@ -108,12 +113,14 @@ def lyapunov_spectrum(
         state: For LSTMs, ``"full"`` linearizes the map of (h, c), 2H exponents per layer;
             ``"hidden"`` is the paper's dh'/dh with c held fixed, H per layer (App. B.1). They
             differ a lot: with a forget bias of 3, -0.05 against -3.9.
-        layers: ``"joint"`` takes a stack of layers as one system, with its block lower-triangular
-            tangent map (App. B). ``"union"`` takes each layer with a basis of its own: the union of
-            the layers' spectra, which is the same in the limit of long sequences, L^2 times
-            cheaper, and each exponent tells its layer. Over a finite sequence they differ where
-            exponents of different layers lie closer than about 1/T: the joint basis has not told
-            them apart yet, so it gives values in between. The sums of all N agree at any length.
+        layers: ``"union"`` takes each layer of torch's stacks with a basis of its own: the union of
+            the layers' spectra, and each exponent tells its layer. Other dynamics are one layer.
+            ``"joint"`` takes a stack as one system, with its block lower-triangular tangent map
+            (App. B): the same in the limit of long sequences, but L^2 times the work of
+            factorizations, and where the layers' order of growth turns its directions are lost in
+            rounding noise, and not resolved. Over a finite sequence the two differ where exponents
+            of different layers lie closer than about 1/T: the joint basis has not told them apart
+            yet, so it gives values in between. The sums of all N agree at any length.
         lengths: Length of each sequence, ``[B]``, for padded inputs; padding is never read.
             Default: T for all.
         dtype: ``torch.float32`` or ``torch.float64``. Default: the dynamics' own, float32 for
@@ -182,7 +189,10 @@ def lyapunov_spectrum(
     check_weights(dynamics)
     check_state_tensors(initial_state)
     system = uncouple(as_dynamics(dynamics, initial_state, state, dtype), layers)
+    if warmup_steps == "auto" and initial_basis is not None:
+        warmup_steps = 0
     usable = check_inputs(system, dynamics, inputs, lengths, warmup_steps, dtype)
+    warmup_steps = usable.warmup_steps
     with full_precision(system.device.type):
         batch_size = inputs.shape[0]
         first_state = system.initial_state(initial_state, batch_size)

@@ -11,16 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from lightning_lyap import (
-    LyapunovSpectrum,
-    SpectrumEstimate,
-    lyapunov_spectrum,
-    spectra_of,
-)
+from lightning_lyap import LyapunovSpectrum, SpectrumEstimate, spectra_of
 from lightning_lyap.estimator.settings import MeasurementSettings
 from lightning_lyap.network.find_modules import find_recurrent_modules
 from tests.bad_input.strategies import profile, unchanged
 from tests.cells import INPUT_SIZE, build, random_state
+from tests.plain import plain_spectrum
 
 # The same numbers, laid out or held in another way.
 FORMS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -64,7 +60,7 @@ def test_forms_of_the_same_numbers(
     torch.manual_seed(data.draw(st.integers(0, 99)))
     inputs = torch.randn(batch_size, steps, INPUT_SIZE, dtype=torch.float64)
     start = random_state(network, batch_size)
-    expected = lyapunov_spectrum(network, inputs, initial_state=start)
+    expected = plain_spectrum(network, inputs, initial_state=start)
     odd = FORMS[form](inputs)
     states = [
         FORMS[form](part) if isinstance(part, Tensor) else part
@@ -73,8 +69,8 @@ def test_forms_of_the_same_numbers(
     odd_start = states[0] if isinstance(start, Tensor) else tuple(states)
     basis = FORMS[form](torch.eye(expected.tangent_size).double().repeat(batch_size, 1, 1))
     with unchanged(network, odd, *states, basis):
-        same(lyapunov_spectrum(network, odd, initial_state=odd_start), expected)
-        got = lyapunov_spectrum(network, odd, initial_state=odd_start, initial_basis=basis)
+        same(plain_spectrum(network, odd, initial_state=odd_start), expected)
+        got = plain_spectrum(network, odd, initial_state=odd_start, initial_basis=basis)
     same(got, expected)
 
 
@@ -89,8 +85,8 @@ def test_whole_numbers_of_any_make(
     network, inputs = build("tanh", hidden_size=3), torch.randn(2, 4, INPUT_SIZE).double()
     plain = {"num_exponents": count, "warmup_steps": warmup, "orthonormalize_every": every}
     odd: dict[str, Any] = {name: make(number) for name, number in plain.items()}
-    expected: Any = lyapunov_spectrum(network, inputs, **plain)  # type: ignore[arg-type]
-    same(lyapunov_spectrum(network, inputs, **odd, seed=make(0)), expected)
+    expected: Any = plain_spectrum(network, inputs, **plain)  # type: ignore[arg-type]
+    same(plain_spectrum(network, inputs, **odd, seed=make(0)), expected)
     assert LyapunovSpectrum(**odd).settings.as_dict().items() >= plain.items()
     probe = MeasurementSettings(make(2), make(4), state="full", layers="joint", dtype=None, **odd)
     assert all(type(probe.as_dict()[name]) is int for name in (*plain, "num_sequences"))
@@ -99,7 +95,7 @@ def test_whole_numbers_of_any_make(
 @pytest.mark.parametrize(("batch_size", "steps"), [(1, 1), (1, 4), (3, 1)])
 def test_one_sequence_and_one_step(batch_size: int, steps: int) -> None:
     network, inputs = build("gru", hidden_size=3), torch.randn(batch_size, steps, INPUT_SIZE)
-    got = lyapunov_spectrum(network, inputs.double(), num_exponents=3)
+    got = plain_spectrum(network, inputs.double(), num_exponents=3)
     assert got.exponents.isfinite().all()
     assert (got.num_sequences, got.is_complete) == (batch_size, True)
     assert got.steps.tolist() == [steps] * batch_size
@@ -108,20 +104,20 @@ def test_one_sequence_and_one_step(batch_size: int, steps: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_inputs_of_another_precision(dtype: torch.dtype) -> None:
     network, inputs = nn.GRU(INPUT_SIZE, 4), torch.randn(2, 5, INPUT_SIZE).to(dtype)
-    same(lyapunov_spectrum(network, inputs), lyapunov_spectrum(network, inputs.float()))
+    same(plain_spectrum(network, inputs), plain_spectrum(network, inputs.float()))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float16, torch.float64])
 def test_states_and_bases_of_another_real_type(dtype: torch.dtype) -> None:
     network, inputs = nn.RNN(INPUT_SIZE, 4), torch.randn(2, 5, INPUT_SIZE)
     start, basis = torch.ones(1, 2, 4, dtype=dtype), torch.eye(4, dtype=dtype).repeat(2, 1, 1)
-    got = lyapunov_spectrum(network, inputs, initial_state=start, initial_basis=basis)
-    same(got, lyapunov_spectrum(network, inputs, initial_state=torch.ones(1, 2, 4)))
+    got = plain_spectrum(network, inputs, initial_state=start, initial_basis=basis)
+    same(got, plain_spectrum(network, inputs, initial_state=torch.ones(1, 2, 4)))
 
 
 @pytest.mark.parametrize("features", [0, 2])
 def test_inputs_of_no_feature_drive_autonomous_systems(features: int) -> None:
-    got = lyapunov_spectrum(
+    got = plain_spectrum(
         lambda x, s: s / 2, torch.zeros(2, 3, features), initial_state=torch.ones(2, 1)
     )
     assert got.exponents.item() == pytest.approx(-0.6931471805599453)

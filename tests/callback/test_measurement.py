@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 from lightning_lyap import lyapunov_spectrum
-from lightning_lyap.callback.measurement import Measurement, check_modules
+from lightning_lyap.callback.measurement import Measurement
 from lightning_lyap.estimator.result import LayeredSpectrum
 from tests.cells import F64, INPUT_SIZE, build, random_state, sequences
 from tests.compare import assert_near
 from tests.probing import driving, measure, settings
-from tests.registering import registered
 
 
 @pytest.mark.parametrize("state", ["full", "hidden"])
@@ -81,19 +80,6 @@ def test_an_estimate_that_fails_its_certificate_says_so_without_a_warning() -> N
     assert measured.fault.startswith("states is off by")
     elsewhere = Measurement(measured.spectrum, None, 0.0, certified=False)
     assert elsewhere.fault == "the certificate fails in another process"
-
-
-def test_modules_without_known_layers_are_refused_as_unions() -> None:
-    modules = {"stack": nn.GRU(3, 4, 2), "cell": nn.GRUCell(3, 4)}
-    check_modules(modules, settings())
-    check_modules({"stack": modules["stack"]}, settings(layers="union"))
-    with pytest.raises(ValueError, match=r"got 'cell', a GRUCell, .*`layers='joint'`, or name"):
-        check_modules(modules, settings(layers="union"))
-    with (
-        registered(Skipping, step=lambda module: lambda x, h: h),
-        pytest.raises(ValueError, match="got 'own', a Skipping, whose layers are not known"),
-    ):
-        check_modules({"own": Skipping(3, 4)}, settings(layers="union"))
 
 
 def test_several_modules_each_with_their_own_sequences() -> None:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import AutodiffDynamics, Dynamics, as_dynamics, from_torch_module
 from lightning_lyap.dynamics.base import (
     Certifiable,
@@ -19,6 +18,7 @@ from lightning_lyap.dynamics.base import (
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 from lightning_lyap.qr.orthonormalize import stack_rows
 from tests.cells import build, sequences
+from tests.plain import plain_spectrum
 
 
 def test_stacked_rows_are_column_major() -> None:
@@ -126,7 +126,7 @@ class Decay:
 def test_an_attribute_of_the_same_name_is_not_taken_for_a_step(other: Any) -> None:
     system: Any = Decay()
     system.step_with_basis = other
-    estimate = lyapunov_spectrum(system, torch.zeros(1, 4, 0))
+    estimate = plain_spectrum(system, torch.zeros(1, 4, 0))
     assert estimate.exponents.exp().tolist() == pytest.approx([0.5, 0.5])
 
 
@@ -165,5 +165,3 @@ def test_what_a_users_object_can_do_beyond_the_protocol_is_taken_by_name() -> No
     ]
     assert [float(m[0, 0, 0]) for m in moved] == [0.5, 0.25, 0.5]
     assert [isinstance(s, Certifiable) for s in (plain, faster)] == [False, True]
-    with pytest.raises(ValueError, match="but got Decay, whose layers are not known"):
-        lyapunov_spectrum(Decay(), torch.zeros(1, 4, 0), layers="union")

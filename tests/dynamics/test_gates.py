@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import gates
 from lightning_lyap.dynamics.gates import (
     Gates,
@@ -15,6 +14,7 @@ from lightning_lyap.dynamics.gates import (
     prefers_dense,
 )
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 
 @pytest.mark.grid(every=5)
@@ -126,7 +126,7 @@ def test_a_step_with_few_vectors_reads_recurrent_weights_once(
 
     monkeypatch.setattr(Gates, "applied_to", count)
     x, checked = torch.randn(2, 30, 3), [1, 2, 4, 8, 16, 30]
-    estimate = lyapunov_spectrum(network, x, num_exponents=2, state="hidden")
+    estimate = plain_spectrum(network, x, num_exponents=2, state="hidden")
     assert estimate.certificate.num_factorizations == 30
     # Two sequences, a state and two vectors each; the certificate takes one of the steps again.
     assert read.count((2, 3, 9)) == 30 + 1

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
-from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import (
     UncoupledLayers,
     as_dynamics,
@@ -27,6 +26,7 @@ from tests.cells import (
     step_of,
 )
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 from tests.registering import registered
 
 
@@ -87,8 +87,8 @@ def test_volume_is_that_of_the_diagonal_blocks(case: Case) -> None:
 )
 def test_sums_agree_with_the_joint_basis_at_any_length(case: Case, steps: int) -> None:
     module, x = case.module(), sequences(2, steps)
-    joint = lyapunov_spectrum(module, x, state=case.state)
-    union = lyapunov_spectrum(module, x, state=case.state, layers="union")
+    joint = plain_spectrum(module, x, state=case.state)
+    union = plain_spectrum(module, x, state=case.state, layers="union")
     assert union.tangent_size == joint.tangent_size == union.num_exponents
     assert_near(union.exponents.sum(), joint.exponents.sum(), 1e-9)
     assert_near(union.final_state, joint.final_state, 0)
@@ -98,8 +98,8 @@ def test_sums_agree_with_the_joint_basis_at_any_length(case: Case, steps: int) -
 def test_exponents_agree_with_the_joint_basis_in_the_limit() -> None:
     """They part by about 1 / T where they lie close; here by 0.02 at most over 1500 steps."""
     module, x = build("gru", num_layers=2, hidden_size=3), sequences(1, 1500)
-    joint = lyapunov_spectrum(module, x, orthonormalize_every=3)
-    union = lyapunov_spectrum(module, x, orthonormalize_every=3, layers="union")
+    joint = plain_spectrum(module, x, orthonormalize_every=3)
+    union = plain_spectrum(module, x, orthonormalize_every=3, layers="union")
     assert_near(union.exponents, joint.exponents, 0.03)
 
 
@@ -109,12 +109,12 @@ def test_each_exponent_tells_its_layer(kind: str) -> None:
     """Layer k alone, driven by the outputs of the one below it, has exactly layer k's exponents."""
     stack = build(kind, num_layers=3, hidden_size=4)
     current = sequences(2, 15)
-    union = lyapunov_spectrum(stack, current, layers="union")
+    union = plain_spectrum(stack, current, layers="union")
     assert union.layer is not None
     assert union.layer.dtype == torch.int64
     for k in range(3):
         layer = layer_of(stack, k)
-        alone = lyapunov_spectrum(layer, current)
+        alone = plain_spectrum(layer, current)
         assert_near(union.exponents[union.layer == k], alone.exponents, 1e-9)
         current = layer(current)[0]
 
@@ -129,8 +129,8 @@ def test_fewer_exponents_are_the_largest_of_the_union(kind: str, count: int) -> 
     """
     module, x = build(kind, num_layers=2), sequences(2, 200)
     settings: dict[str, Any] = {"layers": "union", "warmup_steps": 150}
-    whole = lyapunov_spectrum(module, x, **settings)
-    part = lyapunov_spectrum(module, x, num_exponents=count, **settings)
+    whole = plain_spectrum(module, x, **settings)
+    part = plain_spectrum(module, x, num_exponents=count, **settings)
     assert part.num_exponents == count
     assert part.is_complete == (count == part.tangent_size)
     size = whole.tangent_size // 2
@@ -147,9 +147,9 @@ def test_fewer_exponents_are_the_largest_of_the_union(kind: str, count: int) -> 
 def test_a_split_run_goes_on_where_it_ended(case: Case, num_exponents: int | None) -> None:
     module, x = case.module(), sequences(2, 20)
     settings: dict[str, Any] = {"state": case.state, "layers": "union"}
-    whole = lyapunov_spectrum(module, x, num_exponents=num_exponents, **settings)
-    first = lyapunov_spectrum(module, x[:, :8], num_exponents=num_exponents, **settings)
-    second = lyapunov_spectrum(
+    whole = plain_spectrum(module, x, num_exponents=num_exponents, **settings)
+    first = plain_spectrum(module, x[:, :8], num_exponents=num_exponents, **settings)
+    second = plain_spectrum(
         module,
         x[:, 8:],
         initial_state=first.final_state,
@@ -166,8 +166,8 @@ def test_a_split_run_goes_on_where_it_ended(case: Case, num_exponents: int | Non
 @pytest.mark.parametrize("case", [c for c in CASES if c.num_layers == 1 and c.bias], ids=str)
 def test_one_layer_is_the_joint_system(case: Case) -> None:
     module, x = case.module(), sequences(2, 12)
-    joint = lyapunov_spectrum(module, x, state=case.state)
-    union = lyapunov_spectrum(module, x, state=case.state, layers="union")
+    joint = plain_spectrum(module, x, state=case.state)
+    union = plain_spectrum(module, x, state=case.state, layers="union")
     assert torch.equal(union.exponents, joint.exponents)
     assert torch.equal(union.final_basis, joint.final_basis)
 
@@ -175,43 +175,41 @@ def test_one_layer_is_the_joint_system(case: Case) -> None:
 @pytest.mark.parametrize("cell", [nn.RNNCell(3, 5), nn.GRUCell(3, 5), nn.LSTMCell(3, 5)])
 def test_a_cell_is_a_union_of_one_layer(cell: nn.Module) -> None:
     x = torch.randn(2, 9, 3)
-    union = lyapunov_spectrum(cell, x, layers="union")
-    assert torch.equal(union.exponents, lyapunov_spectrum(cell, x).exponents)
+    union = plain_spectrum(cell, x, layers="union")
+    assert torch.equal(union.exponents, plain_spectrum(cell, x).exponents)
 
 
 def test_a_basis_of_the_wrong_shape_is_refused() -> None:
     """A joint basis has as many columns as the stack is large; a layer's has no more than it."""
     module, x = build("gru", num_layers=2), sequences(2, 5)
-    basis = lyapunov_spectrum(module, x).final_basis
+    basis = plain_spectrum(module, x).final_basis
     with pytest.raises(ValueError, match=r"Expected `initial_basis` of shape .* K <= 7"):
-        lyapunov_spectrum(module, x, initial_basis=basis, layers="union")
+        plain_spectrum(module, x, initial_basis=basis, layers="union")
 
 
-def test_a_step_function_has_no_known_layers() -> None:
-    zeros = torch.zeros(2, 4)
-    with pytest.raises(ValueError, match=r"layers='union'`, but got AutodiffDynamics"):
-        lyapunov_spectrum(
-            lambda x, s: torch.tanh(s), torch.zeros(2, 5, 0), initial_state=zeros, layers="union"
-        )
+def test_what_has_no_known_layers_is_one_system() -> None:
+    """A step function, and a module of a registered type."""
 
-
-def test_registered_modules_have_no_known_layers() -> None:
     class Leaky(nn.Module):
         def forward(self, x: Tensor, h: Tensor) -> Tensor:
             return 0.5 * h + x
 
-    with (
-        registered(Leaky, initial_state=lambda cell, batch_size: torch.zeros(batch_size, 2)),
-        pytest.raises(ValueError, match=r"Expected a torch\.nn\.RNN, GRU or LSTM with"),
-    ):
-        lyapunov_spectrum(Leaky(), torch.ones(3, 5, 2), layers="union")
+    zeros, inputs = torch.zeros(3, 2), torch.ones(3, 5, 2)
+    with registered(Leaky, initial_state=lambda cell, batch_size: torch.zeros(batch_size, 2)):
+        for dynamics in (lambda x, s: torch.tanh(x + s), Leaky()):
+            one, other = (
+                plain_spectrum(dynamics, inputs, initial_state=zeros, layers=layers)
+                for layers in ("joint", "union")
+            )
+            assert torch.equal(one.exponents, other.exponents)
+            assert one.layer is other.layer is None
 
 
 def test_other_words_are_refused() -> None:
     wrong: Any = "sum"
     message = r"Expected `layers` to be one of \('joint', 'union'\), but got 'sum'"
     with pytest.raises(ValueError, match=message):
-        lyapunov_spectrum(build("gru"), sequences(1, 3), layers=wrong)
+        plain_spectrum(build("gru"), sequences(1, 3), layers=wrong)
     with pytest.raises(ValueError, match=message):
         uncouple(from_torch_module(build("gru")), wrong)
 

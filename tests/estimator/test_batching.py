@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.certificate.along_the_run import Inspector
 from lightning_lyap.dynamics import as_dynamics
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 from lightning_lyap.estimator import batching, spectrum
 from lightning_lyap.estimator.batching import THREADED_ENTRIES, num_shares, split_evenly
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "complete": {},
@@ -42,9 +42,9 @@ def test_shares_give_the_same_estimate(settings: str, split: Any) -> None:
     inputs = torch.randn(5, 30, 2, dtype=torch.float64)
     more = {"keep_log_stretches": True} | SETTINGS[settings]
     split(1)
-    whole = lyapunov_spectrum(network, inputs, **more)
+    whole = plain_spectrum(network, inputs, **more)
     split(3)
-    parts = lyapunov_spectrum(network, inputs, **more)
+    parts = plain_spectrum(network, inputs, **more)
     for name in ("exponents", "per_sequence", "standard_errors", "log_stretches", "final_state"):
         assert_near(getattr(parts, name), getattr(whole, name), 1e-11)
     assert_near(parts.final_basis, whole.final_basis, 1e-9)
@@ -57,9 +57,9 @@ def test_shares_give_the_same_estimate(settings: str, split: Any) -> None:
 def test_shares_choose_intervals_of_their_own_within_the_tolerance(split: Any) -> None:
     network = nn.GRU(2, 6, batch_first=True, dtype=torch.float64)
     inputs = torch.randn(6, 60, 2, dtype=torch.float64)
-    exact = lyapunov_spectrum(network, inputs)
+    exact = plain_spectrum(network, inputs)
     split(3)
-    auto = lyapunov_spectrum(network, inputs, orthonormalize_every="auto", keep_log_stretches=True)
+    auto = plain_spectrum(network, inputs, orthonormalize_every="auto", keep_log_stretches=True)
     assert_near(auto.exponents, exact.exponents, 1e-6)
     assert auto.certificate.num_factorizations < 30
     assert auto.log_stretches is not None
@@ -72,7 +72,7 @@ def test_progress_counts_the_steps_of_the_longest_share(split: Any) -> None:
     split(3)
     seen: list[tuple[int, int]] = []
     lengths = [4, 4, 20, 6]
-    lyapunov_spectrum(
+    plain_spectrum(
         nn.RNN(1, 3),
         torch.randn(4, 20, 1),
         lengths=lengths,
@@ -115,7 +115,7 @@ def test_small_systems_run_on_one_thread(
         yield
 
     monkeypatch.setattr(batching, "single_threaded", single_threaded)
-    lyapunov_spectrum(nn.RNN(1, size), torch.randn(2, 5, 1), num_exponents=count)
+    plain_spectrum(nn.RNN(1, size), torch.randn(2, 5, 1), num_exponents=count)
     assert len(entered) == 1 + alone  # once for what is done once
 
 
@@ -137,7 +137,7 @@ def test_what_is_done_once_is_done_on_one_thread(
     torch.set_num_threads(2)
     try:
         split(2)
-        lyapunov_spectrum(nn.GRU(1, 3), torch.randn(4, 5, 1))
+        plain_spectrum(nn.GRU(1, 3), torch.randn(4, 5, 1))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -147,7 +147,7 @@ def test_what_is_done_once_is_done_on_one_thread(
 def test_a_users_step_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "single_threaded", lambda: pytest.fail("on one thread"))
     start = torch.zeros(2, 3)
-    lyapunov_spectrum(
+    plain_spectrum(
         lambda x, h: torch.tanh(h + x), torch.randn(2, 5, 1), initial_state=start, num_exponents=1
     )
 
@@ -167,7 +167,7 @@ def test_determinants_are_computed_for_one_share(
     for shares_wanted in (1, 4):
         split(shares_wanted)
         calls.clear()
-        lyapunov_spectrum(nn.GRU(1, 3), torch.randn(4, 5, 1))
+        plain_spectrum(nn.GRU(1, 3), torch.randn(4, 5, 1))
         found.append(list(calls))
     assert found[0] == found[1] != []
 
@@ -179,16 +179,16 @@ def test_a_failing_share_fails_the_estimate(split: Any, monkeypatch: pytest.Monk
     split(2)
     monkeypatch.setattr("lightning_lyap.estimator.trajectories.orthonormalize", fail)
     with pytest.raises(RuntimeError, match="mine"):
-        lyapunov_spectrum(nn.RNN(1, 3), torch.randn(4, 5, 1))
+        plain_spectrum(nn.RNN(1, 3), torch.randn(4, 5, 1))
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.autocast("cpu")])
 def test_shares_leave_the_modes_of_the_caller_behind(mode: Any, split: Any) -> None:
     network, inputs = nn.GRU(2, 20, batch_first=True), torch.randn(4, 6, 2)
     split(1)
-    plain = lyapunov_spectrum(network, inputs)
+    plain = plain_spectrum(network, inputs)
     split(2)
     with mode():
-        shared = lyapunov_spectrum(network, inputs)
+        shared = plain_spectrum(network, inputs)
     assert_near(shared.exponents, plain.exponents, 1e-5)
     assert shared.certificate.passed

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap import SpectrumEstimate
 from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.estimator.schedule import TOLERANCES
 from lightning_lyap.systems import henon_step, linear_step, lorenz_step
 from tests.cells import INPUT_SIZE, build, random_state
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 F32, F64 = torch.float32, torch.float64
 
@@ -24,8 +25,8 @@ def pair(
 
     Against float64 and a factorization at every step, in the order of the basis vectors.
     """
-    exact = lyapunov_spectrum(module, x, **settings)
-    own = lyapunov_spectrum(module, x, dtype=dtype, orthonormalize_every="auto", **settings)
+    exact = plain_spectrum(module, x, **settings)
+    own = plain_spectrum(module, x, dtype=dtype, orthonormalize_every="auto", **settings)
     error = torch.empty_like(exact.exponents)
     error[exact.order] = exact.exponents
     error = (error[own.order] - own.exponents).abs()
@@ -96,7 +97,7 @@ def test_leading_exponents_save_nine_tenths(kind: Any, dtype: torch.dtype) -> No
 def test_linear_maps_stay_in_range(dtype: torch.dtype, matrix_scale: float) -> None:
     """Stretches of ``log(1000)`` = 7 per step: 88 is what float32 holds, 709 float64."""
     matrix = matrix_scale * torch.diag(torch.tensor([1.0, 0.9, 0.8], dtype=dtype))
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         linear_step(matrix),
         torch.zeros(1, 200, 0, dtype=dtype),
         initial_state=torch.zeros(1, 3, dtype=dtype),
@@ -117,7 +118,7 @@ def test_resolved_means_within_the_tolerance() -> None:
     kept = own.rounding_errors <= TOLERANCES[F32]
     assert bool((own.resolved <= kept).all())
     assert not bool(own.resolved.all())
-    fixed = lyapunov_spectrum(
+    fixed = plain_spectrum(
         module, torch.randn(2, 100, INPUT_SIZE), dtype=F32, orthonormalize_every=1
     )
     assert bool((fixed.resolved & (fixed.rounding_errors > TOLERANCES[F32])).any())
@@ -128,8 +129,8 @@ def test_henon_map() -> None:
     start = torch.tensor([[0.1, 0.1], [0.2, 0.0]], dtype=F64)
     settings: dict[str, Any] = {"initial_state": start, "warmup_steps": 50}
     x = torch.zeros(2, 300, 0, dtype=F64)
-    one = lyapunov_spectrum(henon_step, x, **settings)
-    own = lyapunov_spectrum(henon_step, x, orthonormalize_every="auto", **settings)
+    one = plain_spectrum(henon_step, x, **settings)
+    own = plain_spectrum(henon_step, x, orthonormalize_every="auto", **settings)
     assert_near(own.exponents, one.exponents, 1e-6)
     assert_near(own.exponents.sum(), torch.tensor(math.log(0.3)).double(), 1e-6)
     assert len(own.block_ends) < 250 / 4
@@ -139,8 +140,8 @@ def test_henon_map() -> None:
 def test_lorenz_flow() -> None:
     """Steps of 0.01: 0.009, 0 and -0.146 per step."""
     x, start = torch.zeros(1, 150, 0, dtype=F64), torch.tensor([[1.0, 1.0, 20.0]], dtype=F64)
-    one = lyapunov_spectrum(lorenz_step, x, initial_state=start)
-    own = lyapunov_spectrum(lorenz_step, x, initial_state=start, orthonormalize_every="auto")
+    one = plain_spectrum(lorenz_step, x, initial_state=start)
+    own = plain_spectrum(lorenz_step, x, initial_state=start, orthonormalize_every="auto")
     assert_near(own.exponents, one.exponents, 1e-6)
     assert len(own.block_ends) < 40
 
@@ -164,9 +165,9 @@ def test_a_run_goes_on_where_it_ended() -> None:
     module, x = build("gru", hidden_size=16), torch.randn(2, 60, INPUT_SIZE, dtype=F64)
     start = random_state(module, 2)
     auto_: dict[str, Any] = {"orthonormalize_every": "auto", "num_exponents": 6}
-    whole = lyapunov_spectrum(module, x, initial_state=start, num_exponents=6)
-    first = lyapunov_spectrum(module, x[:, :25], initial_state=start, **auto_)
-    second = lyapunov_spectrum(
+    whole = plain_spectrum(module, x, initial_state=start, num_exponents=6)
+    first = plain_spectrum(module, x[:, :25], initial_state=start, **auto_)
+    second = plain_spectrum(
         module,
         x[:, 25:],
         initial_state=first.final_state,
@@ -187,8 +188,8 @@ def test_blocks_taken_back_leave_no_trace() -> None:
         rnn.weight_ih_l0.mul_(0.1)
     x[:, 40:60] *= 60.0
     calls: list[int] = []
-    one = lyapunov_spectrum(rnn, x)
-    own = lyapunov_spectrum(
+    one = plain_spectrum(rnn, x)
+    own = plain_spectrum(
         rnn, x, orthonormalize_every="auto", progress=lambda done, _: calls.append(done)
     )
     assert own.certificate.num_redone > 0
@@ -204,8 +205,8 @@ def test_blocks_in_which_a_sequence_overflows_or_underflows_are_taken_back() -> 
     for late in (wild, torch.full((4, 150, 1), 0.1)):
         x = torch.cat([calm, late], dim=1)
         settings: dict[str, Any] = {"initial_state": torch.zeros(4, 1)}
-        one = lyapunov_spectrum(lambda x, s: x * s, x, **settings)
-        auto = lyapunov_spectrum(lambda x, s: x * s, x, orthonormalize_every="auto", **settings)
+        one = plain_spectrum(lambda x, s: x * s, x, **settings)
+        auto = plain_spectrum(lambda x, s: x * s, x, orthonormalize_every="auto", **settings)
         assert bool(auto.valid.all())
         torch.testing.assert_close(auto.exponents, one.exponents, atol=1e-4, rtol=0)
         assert auto.certificate.num_factorizations < 150

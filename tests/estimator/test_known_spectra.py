@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import kaplan_yorke_dimension, lyapunov_spectrum
+from lightning_lyap import kaplan_yorke_dimension
 from lightning_lyap.systems import (
     HENON,
     LORENZ,
@@ -26,6 +26,7 @@ from lightning_lyap.systems import (
 )
 from tests.cells import build
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 F64 = torch.float64
 
@@ -39,7 +40,7 @@ def test_normal_linear_map(num_exponents: int | None) -> None:
     """Symmetric: the basis turns into the eigenvectors; the turning itself costs about 2/T."""
     q = torch.linalg.qr(torch.randn(5, 5, dtype=F64)).Q
     matrix = q @ torch.diag(torch.tensor([2.0, -1.0, 0.5, 0.2, -0.05]).double()) @ q.T
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         linear_step(matrix),
         no_input(1, 200),
         initial_state=torch.zeros(1, 5, dtype=F64),
@@ -56,7 +57,7 @@ def test_non_normal_linear_map_with_rotations() -> None:
     Their stretches oscillate with a bounded sum, hence the error of order 1/T.
     """
     matrix = skewed_matrix()
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         linear_step(matrix), no_input(1, 500), initial_state=torch.zeros(1, 6, dtype=F64)
     )
     assert_near(estimate.exponents, log_moduli(matrix), 5 / 500)
@@ -68,7 +69,7 @@ def test_linear_part_of_a_relu_network() -> None:
     """Upper triangular and positive: the identity stays, so the diagonal is exact, in nats."""
     matrix = torch.rand(4, 4, dtype=F64).triu()
     matrix.diagonal().copy_(torch.tensor([0.9, 0.5, 0.25, 0.1]))
-    estimate = lyapunov_spectrum(linear_relu_network(matrix), torch.ones(2, 30, 1, dtype=F64))
+    estimate = plain_spectrum(linear_relu_network(matrix), torch.ones(2, 30, 1, dtype=F64))
     expected = torch.tensor([0.9, 0.5, 0.25, 0.1]).double().log()
     assert_near(estimate.exponents, expected, 1e-7)
     assert float(estimate.std.abs().max()) < 1e-7
@@ -77,7 +78,7 @@ def test_linear_part_of_a_relu_network() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_orthogonal_weights_neither_stretch_nor_shrink(dtype: torch.dtype) -> None:
     orthogonal = torch.linalg.qr(torch.randn(8, 8, dtype=dtype)).Q
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         linear_step(orthogonal),
         torch.zeros(1, 100, 0, dtype=dtype),
         initial_state=torch.zeros(1, 8, dtype=dtype),
@@ -93,9 +94,7 @@ def test_henon_map() -> None:
     Hence 0.0013 for the mean, of which four are allowed. Their sum is exact.
     """
     start = 0.1 * torch.rand(256, 2, dtype=F64)
-    estimate = lyapunov_spectrum(
-        henon_step, no_input(256, 300), initial_state=start, warmup_steps=50
-    )
+    estimate = plain_spectrum(henon_step, no_input(256, 300), initial_state=start, warmup_steps=50)
     assert_near(estimate.exponents, torch.tensor(HENON).double(), 0.0052)
     assert float(estimate.exponents.sum()) == pytest.approx(math.log(0.3), abs=1e-12)
     assert float(estimate.standard_errors[0]) < 0.002
@@ -110,7 +109,7 @@ def test_lorenz_system() -> None:
     The sum is minus the divergence, to the order of the Runge-Kutta step.
     """
     start = torch.randn(100, 3, dtype=F64) + torch.tensor([0.0, 0.0, 25.0]).double()
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         lorenz_step, no_input(100, 1400), initial_state=start, warmup_steps=400
     )
     per_time = estimate.exponents / 0.01
@@ -121,9 +120,7 @@ def test_lorenz_system() -> None:
 def test_kaplan_yorke_map() -> None:
     """Constant stretches under a shear: exact but for the turning of the basis, below 3/T."""
     inputs = torch.rand(4, 200, 1, dtype=F64)
-    estimate = lyapunov_spectrum(
-        kaplan_yorke_step, inputs, initial_state=torch.rand(4, 2, dtype=F64)
-    )
+    estimate = plain_spectrum(kaplan_yorke_step, inputs, initial_state=torch.rand(4, 2, dtype=F64))
     expected = torch.tensor([math.log(2), math.log(0.2)]).double()
     assert_near(estimate.exponents, expected, 3 / 200)
     assert float(estimate.exponents.sum()) == pytest.approx(math.log(0.4), abs=1e-12)
@@ -136,7 +133,7 @@ def test_products_of_gaussian_matrices() -> None:
     The standard errors reported must be those: with B = 200 they are known to 5 %.
     """
     batch, steps, size = 200, 200, 4
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         product_step,
         torch.randn(batch, steps, size**2, dtype=F64),
         initial_state=torch.zeros(batch, size, dtype=F64),
@@ -161,7 +158,7 @@ def test_random_tanh_network_follows_mean_field_theory(gain: float, drive_varian
     for seed in range(3):
         torch.manual_seed(seed)
         rnn = random_tanh_network(400, gain, drive_variance)
-        estimate = lyapunov_spectrum(
+        estimate = plain_spectrum(
             rnn,
             torch.randn(4, 250, 400),
             initial_state=torch.randn(1, 4, 400).tanh(),
@@ -182,7 +179,7 @@ def test_gru_at_its_zero_fixed_point() -> None:
     w_hn = 2 * skewed_matrix() - 2 * torch.eye(6, dtype=F64)
     with torch.no_grad():
         gru.weight_hh_l0[12:] = w_hn
-    estimate = lyapunov_spectrum(gru, torch.zeros(1, 500, 3, dtype=F64))
+    estimate = plain_spectrum(gru, torch.zeros(1, 500, 3, dtype=F64))
     expected = (0.5 + torch.linalg.eigvals(w_hn) / 4).abs().log().sort(descending=True).values
     assert_near(expected, log_moduli(skewed_matrix()) - math.log(2), 1e-12)
     assert_near(estimate.exponents, expected, 5 / 500)
@@ -199,7 +196,7 @@ def test_lstm_without_recurrence() -> None:
         lstm.weight_hh_l0.zero_()
     steps = 300
     inputs = torch.randn(2, steps, 3, dtype=F64)
-    estimate = lyapunov_spectrum(lstm, inputs, state="full")
+    estimate = plain_spectrum(lstm, inputs, state="full")
     bias = (lstm.bias_ih_l0 + lstm.bias_hh_l0)[7:14]
     forget = (inputs @ lstm.weight_ih_l0[7:14].T + bias).sigmoid().detach()
     expected = forget.log().mean((0, 1)).sort(descending=True).values
@@ -227,8 +224,8 @@ def test_forget_bias_of_three_tells_hidden_from_full() -> None:
         lstm.weight_hh_l0[12:18] = 0.08 * rotation
     steps = 500
     inputs = torch.zeros(1, steps, 1, dtype=F64)
-    hidden = lyapunov_spectrum(lstm, inputs, state="hidden").exponents
-    full = lyapunov_spectrum(lstm, inputs, state="full").exponents
+    hidden = plain_spectrum(lstm, inputs, state="hidden").exponents
+    full = plain_spectrum(lstm, inputs, state="full").exponents
     eigenvalues = torch.linalg.eigvals(0.08 * rotation)
     expected = (torch.sigmoid(torch.tensor(3.0)) + eigenvalues / 4).abs().log()
     torch.testing.assert_close(hidden, torch.full((6,), math.log(0.02)).double())

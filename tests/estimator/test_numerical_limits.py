@@ -6,18 +6,19 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap import SpectrumEstimate
 from lightning_lyap.dynamics import StateChoice
 from lightning_lyap.systems import linear_relu_network, linear_step, product_step
 from tests.cells import F64, INPUT_SIZE, build, sequences
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 
 def linear(matrix: list[list[float]], steps: int, every: int = 1) -> SpectrumEstimate:
     tensor = torch.tensor(matrix, dtype=F64)
     start = torch.zeros(1, len(matrix), dtype=F64)
     inputs = torch.zeros(1, steps, 0, dtype=F64)
-    return lyapunov_spectrum(
+    return plain_spectrum(
         linear_step(tensor), inputs, initial_state=start, orthonormalize_every=every
     )
 
@@ -41,7 +42,7 @@ def test_a_network_that_falls_silent_can_be_measured_again() -> None:
     rnn = linear_relu_network(torch.diag(torch.tensor([0.5, 0.25])).double())
     inputs = torch.ones(1, 10, 1, dtype=F64)
     inputs[0, 2] = -100.0
-    estimate = lyapunov_spectrum(rnn, inputs, keep_log_stretches=True)
+    estimate = plain_spectrum(rnn, inputs, keep_log_stretches=True)
     assert estimate.log_stretches is not None
     after = estimate.log_stretches[3:, 0].sort(dim=-1, descending=True).values
     expected = torch.tensor([0.5, 0.25]).double().log().expand(7, -1)
@@ -60,7 +61,7 @@ def test_exponents_below_the_rounding_floor_are_marked(
     """0 and -20: float32 ends ``log(2 eps) = -15.2`` below the rows' norms, float64 at -35.4."""
     turn = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=F64)
     matrix = turn @ torch.diag(torch.tensor([1.0, math.exp(-20)]).double()) @ turn.T
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         linear_step(matrix.to(dtype)),
         torch.zeros(1, 50, 0),
         initial_state=torch.zeros(1, 2, dtype=dtype),
@@ -77,7 +78,7 @@ def test_one_unresolved_stretch_marks_the_exponent() -> None:
     inputs[0, 3] = lost.flatten()
     start = torch.zeros(1, 2, dtype=F64)
     basis = torch.tensor([[[0.8, -0.6], [0.6, 0.8]]], dtype=F64)
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         product_step, inputs, initial_state=start, initial_basis=basis, keep_log_stretches=True
     )
     assert estimate.log_stretches is not None
@@ -90,7 +91,7 @@ def test_noise_of_large_networks_is_not_taken_for_exponents() -> None:
     """Rank 64 of 128: the other half is rounding noise, larger by about ``sqrt(N)`` than eps."""
     q = torch.linalg.qr(torch.randn(128, 128)).Q
     matrix = q[:, :64] @ torch.linspace(1, 0.1, 64).diag() @ q[64:]
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         lambda x, s: (torch.tanh(s) + x) @ matrix.mT,
         torch.randn(2, 20, 128),
         initial_state=torch.zeros(2, 128),
@@ -114,7 +115,7 @@ def test_sequences_that_explode_are_left_out_and_announced() -> None:
     inputs = torch.ones(3, 120, 1)
     inputs[1] = 0.0
     with pytest.warns(RuntimeWarning, match="2 of 3 sequences did not stay finite") as record:
-        estimate = lyapunov_spectrum(rnn, inputs)
+        estimate = plain_spectrum(rnn, inputs)
     assert record[0].filename == __file__
     assert estimate.valid.tolist() == [False, True, False]
     assert estimate.num_sequences == 1
@@ -131,8 +132,8 @@ def test_saturated_units_are_resolved_in_float32(kind: str, state: StateChoice) 
     with torch.no_grad():
         module.bias_ih_l0.copy_(10 * torch.randn_like(module.bias_ih_l0).sign())
     x = sequences(2, 20)
-    double = lyapunov_spectrum(module, x, state=state)
-    single = lyapunov_spectrum(module, x, state=state, dtype=torch.float32)
+    double = plain_spectrum(module, x, state=state)
+    single = plain_spectrum(module, x, state=state, dtype=torch.float32)
     assert float(double.exponents.min()) < -9
     assert bool(single.resolved.all())
     assert_near(single.exponents, double.exponents, 1e-4)
@@ -144,7 +145,7 @@ def test_broken_weights_warn_and_give_no_number(bad: float) -> None:
     with torch.no_grad():
         rnn.weight_hh_l0[0, 0] = bad
     with pytest.warns(RuntimeWarning, match="2 of 2 sequences did not stay finite"):
-        estimate = lyapunov_spectrum(rnn, sequences(2, 5))
+        estimate = plain_spectrum(rnn, sequences(2, 5))
     assert estimate.num_sequences == 0
     assert bool(estimate.exponents.isnan().all())
     assert not bool(estimate.resolved.any())
@@ -154,14 +155,14 @@ def test_broken_weights_warn_and_give_no_number(bad: float) -> None:
 
 def test_float64_is_kept_and_is_another_number_than_float32() -> None:
     module, x = build("gru"), sequences(2, 30)
-    double = lyapunov_spectrum(module, x)
-    single = lyapunov_spectrum(module, x, dtype=torch.float32)
+    double = plain_spectrum(module, x)
+    single = plain_spectrum(module, x, dtype=torch.float32)
     assert double.final_basis.dtype == torch.float64
     assert single.final_basis.dtype == torch.float32
     assert double.exponents.dtype == single.exponents.dtype == torch.float64
     difference = float((double.exponents - single.exponents).abs().max())
     assert 0 < difference < 1e-4
-    single_inputs = lyapunov_spectrum(module, x.float())
+    single_inputs = plain_spectrum(module, x.float())
     assert single_inputs.final_basis.dtype == torch.float64
 
 
@@ -169,6 +170,6 @@ def test_float64_is_kept_and_is_another_number_than_float32() -> None:
 def test_half_precision_modules_are_measured_in_float32(dtype: torch.dtype) -> None:
     module = build("lstm").to(dtype)
     x = torch.randn(2, 20, INPUT_SIZE)
-    half = lyapunov_spectrum(module, x)
+    half = plain_spectrum(module, x)
     assert half.final_basis.dtype == torch.float32
-    assert torch.equal(half.exponents, lyapunov_spectrum(module.float(), x).exponents)
+    assert torch.equal(half.exponents, plain_spectrum(module.float(), x).exponents)

@@ -16,10 +16,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap import SpectrumEstimate
 from lightning_lyap.dynamics import StateChoice
 from tests.cells import INPUT_SIZE, KINDS, build, random_state
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 F64 = torch.float64
 FLOOR = -12.0
@@ -65,7 +66,7 @@ class Drawn:
             "state": self.state,
             "keep_log_stretches": True,
         }
-        estimate = lyapunov_spectrum(**arguments | changes)
+        estimate = plain_spectrum(**arguments | changes)
         assert estimate.exponents.equal(estimate.exponents.sort(descending=True).values)
         return estimate
 
@@ -85,7 +86,7 @@ def networks(draw: st.DrawFn, kinds: tuple[str, ...] = (), most_steps: int = 12)
         dict(module.named_parameters())["bias_ih_l0"].data.add_(5)
     inputs = torch.randn(batch, steps, INPUT_SIZE, dtype=F64)
     start = random_state(module, batch)
-    whole = lyapunov_spectrum(module, inputs[:1, :1], state=state).tangent_size
+    whole = plain_spectrum(module, inputs[:1, :1], state=state).tangent_size
     count = draw(st.integers(1, whole))
     basis = torch.linalg.qr(torch.randn(batch, whole, count, dtype=F64)).Q
     return Drawn(module, state, inputs, start, basis, every)

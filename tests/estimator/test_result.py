@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.estimator.result import MeanSpectrum, SpectrumSums
 from lightning_lyap.statistics.batch_means import NUM_SCALES
 from lightning_lyap.statistics.confidence import t_quantile
 from tests.cells import F64, build, sequences
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 
 def sums_of(exponents: torch.Tensor, unresolved: list[int] | None = None) -> SpectrumSums:
@@ -31,7 +31,7 @@ def sums_of(exponents: torch.Tensor, unresolved: list[int] | None = None) -> Spe
 
 
 def test_log_stretches_add_up_to_the_exponents() -> None:
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         build("gru"), sequences(3, 22), orthonormalize_every=5, keep_log_stretches=True
     )
     assert estimate.log_stretches is not None
@@ -45,7 +45,7 @@ def test_log_stretches_add_up_to_the_exponents() -> None:
 
 
 def test_running_exponents_need_the_log_stretches() -> None:
-    estimate = lyapunov_spectrum(build("tanh"), sequences(1, 3))
+    estimate = plain_spectrum(build("tanh"), sequences(1, 3))
     assert estimate.log_stretches is None
     with pytest.raises(
         ValueError, match=r"Expected .* log-stretches, but .*keep_log_stretches=True"
@@ -59,13 +59,13 @@ def test_running_exponents_leave_out_invalid_sequences() -> None:
     initial = torch.zeros(1, 3, 7, dtype=F64)
     initial[0, 1, 0] = math.inf
     with pytest.warns(RuntimeWarning, match="1 of 3 sequences"):
-        estimate = lyapunov_spectrum(rnn, x, initial_state=initial, keep_log_stretches=True)
+        estimate = plain_spectrum(rnn, x, initial_state=initial, keep_log_stretches=True)
     assert estimate.valid.tolist() == [True, False, True]
     assert_near(estimate.running_exponents()[-1], estimate.exponents)
 
 
 def test_many_sequences_tell_their_error_by_their_spread() -> None:
-    estimate = lyapunov_spectrum(build("gru"), sequences(33, 10))
+    estimate = plain_spectrum(build("gru"), sequences(33, 10))
     expected = estimate.per_sequence.std(0)
     assert_near(estimate.std, expected, 1e-7)
     assert_near(estimate.standard_errors, expected / 33**0.5, 1e-7)
@@ -75,7 +75,7 @@ def test_many_sequences_tell_their_error_by_their_spread() -> None:
 
 
 def test_intervals_are_exponents_and_margins() -> None:
-    estimate = lyapunov_spectrum(build("gru"), sequences(3, 20))
+    estimate = plain_spectrum(build("gru"), sequences(3, 20))
     assert estimate.intervals.shape == (7, 2)
     assert_near(estimate.intervals.mean(-1), estimate.exponents)
     assert_near(estimate.intervals.diff(dim=-1)[:, 0], 2 * estimate.margins)
@@ -83,13 +83,13 @@ def test_intervals_are_exponents_and_margins() -> None:
 
 
 def test_one_sequence_has_no_spread_but_an_error() -> None:
-    estimate = lyapunov_spectrum(build("gru"), sequences(1, 10))
+    estimate = plain_spectrum(build("gru"), sequences(1, 10))
     assert bool(estimate.std.isnan().all())
     assert bool((estimate.standard_errors > 0).all())
 
 
 def test_one_block_of_one_sequence_tells_no_error() -> None:
-    estimate = lyapunov_spectrum(build("gru"), sequences(1, 10), orthonormalize_every=10)
+    estimate = plain_spectrum(build("gru"), sequences(1, 10), orthonormalize_every=10)
     assert bool(estimate.exponents.isfinite().all())
     assert bool(estimate.standard_errors.isnan().all())
     assert bool(estimate.intervals.isnan().all())
@@ -97,7 +97,7 @@ def test_one_block_of_one_sequence_tells_no_error() -> None:
 
 def test_equal_sequences_have_next_to_no_spread() -> None:
     """Variance from sums of squares: rounding leaves ``sqrt(eps) |lambda|``."""
-    estimate = lyapunov_spectrum(build("gru"), sequences(1, 10).expand(4, -1, -1))
+    estimate = plain_spectrum(build("gru"), sequences(1, 10).expand(4, -1, -1))
     assert float(estimate.std.abs().max()) < 1e-6
 
 
@@ -135,7 +135,7 @@ def test_no_sequence_gives_nan() -> None:
 
 
 def test_estimates_are_frozen() -> None:
-    estimate = lyapunov_spectrum(build("tanh"), sequences(1, 3))
+    estimate = plain_spectrum(build("tanh"), sequences(1, 3))
     with pytest.raises(AttributeError):
         estimate.exponents = torch.zeros(7)  # type: ignore[misc]
 
@@ -144,7 +144,7 @@ def test_estimates_are_frozen() -> None:
 def test_finite_time_exponents_are_means_of_windows(every: int) -> None:
     module, x = build("gru"), torch.randn(3, 20, 3, dtype=torch.float64)
     lengths = [20, 13, 6]
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         module, x, lengths=lengths, orthonormalize_every=every, keep_log_stretches=True
     )
     windows = estimate.finite_time_exponents(6)
@@ -154,7 +154,7 @@ def test_finite_time_exponents_are_means_of_windows(every: int) -> None:
         [False, False, True],
         [False, True, True],
     ]
-    one = lyapunov_spectrum(module, x, keep_log_stretches=True)
+    one = plain_spectrum(module, x, keep_log_stretches=True)
     assert one.log_stretches is not None
     by_column = one.log_stretches[:, :, one.order.argsort()][..., estimate.order]
     known = slice(None if every == 1 else 4)  # three steps leave the last ones to rounding
@@ -164,7 +164,7 @@ def test_finite_time_exponents_are_means_of_windows(every: int) -> None:
 
 
 def test_windows_longer_than_the_run_give_none() -> None:
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         build("tanh"), torch.randn(2, 5, 3, dtype=torch.float64), keep_log_stretches=True
     )
     assert estimate.finite_time_exponents(6).shape == (0, 2, 7)
@@ -172,10 +172,10 @@ def test_windows_longer_than_the_run_give_none() -> None:
 
 def test_windows_must_be_whole_blocks() -> None:
     x = torch.randn(1, 12, 3, dtype=torch.float64)
-    estimate = lyapunov_spectrum(build("tanh"), x, orthonormalize_every=4, keep_log_stretches=True)
+    estimate = plain_spectrum(build("tanh"), x, orthonormalize_every=4, keep_log_stretches=True)
     with pytest.raises(ValueError, match=r"but got 6 and blocks that end after \[4, 8, 12\]"):
         estimate.finite_time_exponents(6)
     with pytest.raises(ValueError, match="`window` to be at least 1"):
         estimate.finite_time_exponents(0)
     with pytest.raises(ValueError, match=r"keep_log_stretches=True"):
-        lyapunov_spectrum(build("tanh"), x).finite_time_exponents(4)
+        plain_spectrum(build("tanh"), x).finite_time_exponents(4)

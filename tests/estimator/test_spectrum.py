@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap import SpectrumEstimate
 from lightning_lyap.systems import linear_step, product_step
 from tests.cells import F64, ONE_OF_EACH, Case, build, flatten_state, random_state, sequences
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 SMOOTH = [c for c in ONE_OF_EACH if c.kind in ("tanh", "gru", "lstm")]
 
@@ -26,10 +27,10 @@ def by_column(estimate: SpectrumEstimate) -> Tensor:
 def test_batch_is_a_loop_over_sequences(case: Case) -> None:
     module, x = case.module(), sequences(4, 15)
     given = random_state(module, 4)
-    batch = lyapunov_spectrum(module, x, initial_state=given, state=case.state)
+    batch = plain_spectrum(module, x, initial_state=given, state=case.state)
     for b in range(4):
         own = given[:, b : b + 1] if isinstance(given, Tensor) else [g[:, b : b + 1] for g in given]
-        single = lyapunov_spectrum(module, x[b : b + 1], initial_state=own, state=case.state)
+        single = plain_spectrum(module, x[b : b + 1], initial_state=own, state=case.state)
         expected, got = by_column(single)[0], by_column(batch)[b]
         known = expected > -30 / 15  # relu kills directions: below lies rounding noise
         assert_near(got[known], expected[known])
@@ -41,7 +42,7 @@ def test_batch_is_a_loop_over_sequences(case: Case) -> None:
 def test_order_of_the_sequences_does_not_matter() -> None:
     module, x = build("gru"), sequences(5, 20)
     turn = torch.tensor([3, 0, 4, 1, 2])
-    one, other = lyapunov_spectrum(module, x), lyapunov_spectrum(module, x[turn])
+    one, other = plain_spectrum(module, x), plain_spectrum(module, x[turn])
     assert_near(one.exponents, other.exponents)
     assert_near(one.std, other.std)
     assert_near(one.per_sequence[turn], other.per_sequence)
@@ -50,7 +51,7 @@ def test_order_of_the_sequences_does_not_matter() -> None:
 def test_mean_is_sorted_once_after_averaging() -> None:
     """Two sequences whose columns come in opposite order average to equal exponents."""
     inputs = torch.tensor([[1.0, 0, 0, 0.25], [0.25, 0, 0, 1]], dtype=F64)[:, None].repeat(1, 9, 1)
-    estimate = lyapunov_spectrum(product_step, inputs, initial_state=torch.zeros(2, 2, dtype=F64))
+    estimate = plain_spectrum(product_step, inputs, initial_state=torch.zeros(2, 2, dtype=F64))
     torch.testing.assert_close(estimate.exponents, torch.full((2,), -math.log(2)).double())
     assert not bool((estimate.per_sequence.diff(dim=1) <= 0).all())
 
@@ -68,15 +69,15 @@ def test_interval_does_not_change_the_sums(
     """
     module, x = case.module(), sequences(2, 20)
     settings: dict[str, Any] = {"num_exponents": num_exponents, "state": case.state}
-    one = lyapunov_spectrum(module, x, **settings)
-    other = lyapunov_spectrum(module, x, orthonormalize_every=every, **settings)
+    one = plain_spectrum(module, x, **settings)
+    other = plain_spectrum(module, x, orthonormalize_every=every, **settings)
     assert_near(other.exponents[:3], one.exponents[:3], 1e-8)
     assert other.block_ends.tolist() == [*range(every, 20, every), 20]
     assert bool(other.resolved[:3].all())
 
 
 def test_interval_with_warmup_starts_anew_after_it() -> None:
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         build("tanh"), sequences(1, 20), orthonormalize_every=4, warmup_steps=6
     )
     assert estimate.block_ends.tolist() == [4, 8, 12, 14]
@@ -87,11 +88,11 @@ def test_interval_with_warmup_starts_anew_after_it() -> None:
 def test_fewer_vectors_are_a_prefix_of_all(case: Case) -> None:
     """Exact from the same first vectors: QR never looks to the right."""
     module, x = case.module(), sequences(2, 30)
-    whole = lyapunov_spectrum(module, x, state=case.state)
+    whole = plain_spectrum(module, x, state=case.state)
     size = whole.tangent_size
     for count in (1, 3):
         first = torch.eye(size, dtype=F64)[:, :count].expand(2, -1, -1)
-        part = lyapunov_spectrum(module, x, state=case.state, initial_basis=first)
+        part = plain_spectrum(module, x, state=case.state, initial_basis=first)
         assert_near(by_column(part), by_column(whole)[:, :count])
         assert part.tangent_size == size
         assert not part.is_complete
@@ -103,17 +104,17 @@ def test_random_vectors_find_the_leading_exponents() -> None:
     They close in by the gap to the next exponent per step (about 0.1 here): e^-30 after 300.
     """
     module, x = build("tanh"), sequences(2, 400)
-    whole = lyapunov_spectrum(module, x, warmup_steps=300)
+    whole = plain_spectrum(module, x, warmup_steps=300)
     gap = float((whole.exponents[:3] - whole.exponents[1:4]).min())
     assert gap > 0.05
     for seed in (0, 1):
-        part = lyapunov_spectrum(module, x, num_exponents=3, warmup_steps=300, seed=seed)
+        part = plain_spectrum(module, x, num_exponents=3, warmup_steps=300, seed=seed)
         assert_near(part.exponents, whole.exponents[:3], max(1e-9, math.exp(-250 * gap)))
 
 
 def test_decoupled_directions_are_found_with_fewer_vectors() -> None:
     """The first columns of the identity would see 0.1 and 0.2 alone."""
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         linear_step(torch.diag(torch.tensor([0.1, 0.2, 0.9, 0.5], dtype=F64))),
         torch.zeros(1, 200, 0, dtype=F64),
         initial_state=torch.zeros(1, 4, dtype=F64),
@@ -129,9 +130,9 @@ def test_decoupled_directions_are_found_with_fewer_vectors() -> None:
 def test_a_split_run_goes_on_where_it_ended(case: Case, num_exponents: int | None) -> None:
     module, x = case.module(), sequences(3, 25)
     settings: dict[str, Any] = {"state": case.state, "num_exponents": num_exponents}
-    whole = lyapunov_spectrum(module, x, **settings)
-    first = lyapunov_spectrum(module, x[:, :10], **settings)
-    second = lyapunov_spectrum(
+    whole = plain_spectrum(module, x, **settings)
+    first = plain_spectrum(module, x[:, :10], **settings)
+    second = plain_spectrum(
         module,
         x[:, 10:],
         initial_state=first.final_state,
@@ -147,25 +148,25 @@ def test_a_split_run_goes_on_where_it_ended(case: Case, num_exponents: int | Non
 @pytest.mark.parametrize("every", [1, 3])
 def test_warmup_drops_the_first_stretches_and_keeps_state_and_basis(every: int) -> None:
     module, x = build("lstm"), sequences(2, 24)
-    head = lyapunov_spectrum(module, x[:, :9], orthonormalize_every=every)
-    tail = lyapunov_spectrum(
+    head = plain_spectrum(module, x[:, :9], orthonormalize_every=every)
+    tail = plain_spectrum(
         module,
         x[:, 9:],
         initial_state=head.final_state,
         initial_basis=head.final_basis,
         orthonormalize_every=every,
     )
-    warm = lyapunov_spectrum(module, x, warmup_steps=9, orthonormalize_every=every)
+    warm = plain_spectrum(module, x, warmup_steps=9, orthonormalize_every=every)
     assert_near(warm.exponents, tail.exponents)
     assert_near(warm.margins, tail.margins, 1e-8)
     assert warm.steps.tolist() == [15, 15]
-    assert float((warm.exponents - lyapunov_spectrum(module, x).exponents).abs().max()) > 1e-3
+    assert float((warm.exponents - plain_spectrum(module, x).exponents).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("scale", [0.01, 100.0])
 def test_warmup_orthonormalizes(scale: float) -> None:
     """Hundreds of steps that would take float32 to ``scale ** 400`` without factorizations."""
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         linear_step(scale * torch.eye(3)),
         torch.zeros(1, 450, 0),
         initial_state=torch.zeros(1, 3),
@@ -194,12 +195,12 @@ def test_lengths_equal_single_sequences_and_padding_is_never_read(
         "keep_log_stretches": True,
     }
     known = slice(None if every == 1 else 4)  # four steps leave the last ones to rounding
-    together = lyapunov_spectrum(module, x, initial_state=given, lengths=lengths, **settings)
+    together = plain_spectrum(module, x, initial_state=given, lengths=lengths, **settings)
     assert bool(together.valid.all())
     assert together.steps.tolist() == [12, 1, 6, 2]
     for b, length in enumerate(lengths):
         own = given[:, b : b + 1] if isinstance(given, Tensor) else [g[:, b : b + 1] for g in given]
-        single = lyapunov_spectrum(
+        single = plain_spectrum(
             module,
             x[b : b + 1, :length],
             initial_state=own,
@@ -217,7 +218,7 @@ def test_lengths_equal_single_sequences_and_padding_is_never_read(
 
 def test_progress_is_reported_after_every_step() -> None:
     calls: list[tuple[int, int]] = []
-    lyapunov_spectrum(
+    plain_spectrum(
         build("tanh"),
         sequences(2, 9),
         lengths=[5, 7],
@@ -234,7 +235,7 @@ def test_progress_is_reported_after_every_step() -> None:
 def test_cuda_equals_cpu(case: Case) -> None:
     module, x = case.module(), sequences(3, 20)
     settings: dict[str, Any] = {"state": case.state, "lengths": [20, 13, 17], "num_exponents": 3}
-    cpu = lyapunov_spectrum(module, x, **settings)
-    cuda = lyapunov_spectrum(module.cuda(), x, **settings)
+    cpu = plain_spectrum(module, x, **settings)
+    cuda = plain_spectrum(module.cuda(), x, **settings)
     assert cuda.exponents.device.type == cuda.final_basis.device.type == "cuda"
     assert_near(cuda.exponents.cpu(), cpu.exponents)

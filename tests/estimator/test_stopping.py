@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap import SpectrumEstimate
 from lightning_lyap.estimator.batching import split_into_groups
 from lightning_lyap.estimator.stopping import FIRST_STOP
 from lightning_lyap.systems import gaussian_product_exponents, linear_step, product_step
 from tests.cells import INPUT_SIZE, build
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 F64 = torch.float64
 SIZE = 3
@@ -23,7 +24,7 @@ def gaussian_products(batch: int, steps: int, **settings: Any) -> SpectrumEstima
     generator = torch.Generator().manual_seed(3)
     inputs = torch.randn(400, steps, SIZE**2, dtype=F64, generator=generator)[:batch]
     start = torch.zeros(batch, SIZE, dtype=F64)
-    return lyapunov_spectrum(product_step, inputs, initial_state=start, **settings)
+    return plain_spectrum(product_step, inputs, initial_state=start, **settings)
 
 
 def noise(steps: int, batch: int = 1) -> dict[str, Any]:
@@ -88,19 +89,19 @@ def test_exhausted_sequences_are_said_to_be() -> None:
 
 def test_a_single_long_sequence_stops_early() -> None:
     """Errors of ``1 / sqrt(T)``: 0.05 takes 400 steps, looked for after 256, 512, 1024."""
-    estimate = lyapunov_spectrum(scale, **noise(10_000), target_stderr=0.05)
+    estimate = plain_spectrum(scale, **noise(10_000), target_stderr=0.05)
     assert estimate.target_reached is True
     assert estimate.steps.tolist() in ([256], [512], [1024])
     assert estimate.block_ends[-1] == estimate.steps[0]
 
 
 def test_short_sequences_are_run_to_their_end() -> None:
-    estimate = lyapunov_spectrum(scale, **noise(FIRST_STOP, 4), target_stderr=100.0)
+    estimate = plain_spectrum(scale, **noise(FIRST_STOP, 4), target_stderr=100.0)
     assert estimate.steps.tolist() == [FIRST_STOP] * 4
 
 
 def test_warmup_does_not_count() -> None:
-    estimate = lyapunov_spectrum(scale, **noise(1000), target_stderr=10.0, warmup_steps=100)
+    estimate = plain_spectrum(scale, **noise(1000), target_stderr=10.0, warmup_steps=100)
     assert estimate.steps.tolist() == [FIRST_STOP]
 
 
@@ -109,23 +110,23 @@ def test_a_run_that_stopped_can_go_on() -> None:
     module = build("gru")
     x = torch.randn(3, 900, INPUT_SIZE, dtype=F64)
     settings: dict[str, Any] = {"target_stderr": 1.0, "num_exponents": 2}
-    first = lyapunov_spectrum(module, x, **settings)
+    first = plain_spectrum(module, x, **settings)
     done = int(first.steps[0])
     assert done == FIRST_STOP
-    rest = lyapunov_spectrum(
+    rest = plain_spectrum(
         module,
         x[:, done:],
         initial_state=first.final_state,
         initial_basis=first.final_basis,
     )
-    whole = lyapunov_spectrum(module, x, num_exponents=2)
+    whole = plain_spectrum(module, x, num_exponents=2)
     joined = (done * first.per_sequence + (900 - done) * rest.per_sequence) / 900
     assert_near(joined, whole.per_sequence, 1e-9)
 
 
 def test_exact_exponents_have_no_error_and_reach_any_target() -> None:
     diagonal = torch.tensor([0.5, 0.25], dtype=F64).diag()
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         linear_step(diagonal),
         torch.zeros(2, 1000, 0, dtype=F64),
         initial_state=torch.zeros(2, 2, dtype=F64),
@@ -139,7 +140,7 @@ def test_lost_sequences_reach_no_target() -> None:
     inputs = noise(300, 20)
     inputs["initial_state"][:] = math.inf
     with pytest.warns(RuntimeWarning, match="20 of 20 sequences"):
-        estimate = lyapunov_spectrum(scale, **inputs, target_stderr=10.0)
+        estimate = plain_spectrum(scale, **inputs, target_stderr=10.0)
     assert estimate.target_reached is False
     assert estimate.num_sequences == 0
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
-from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import StateChoice, as_dynamics
 from tests.cells import (
     INPUT_SIZE,
@@ -21,6 +20,7 @@ from tests.cells import (
     step_of,
 )
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 STEPS = 12
 F64 = torch.float64
@@ -57,7 +57,7 @@ def test_sum_is_the_mean_log_determinant(case: Case) -> None:
     """Exact at every length; not for relu, whose determinant vanishes with the first dead unit."""
     module = case.module()
     x = torch.randn(1, STEPS, INPUT_SIZE, dtype=F64)
-    total = lyapunov_spectrum(module, x, state=case.state).exponents.sum()
+    total = plain_spectrum(module, x, state=case.state).exponents.sum()
     jacobians = reverse_jacobians(module, case.state, x)
     expected = torch.stack([torch.linalg.slogdet(j).logabsdet for j in jacobians]).mean()
     assert_near(total, expected, 1e-9)
@@ -72,7 +72,7 @@ def test_vanilla_sum(kind: str) -> None:
             rnn.bias_ih_l0.fill_(50.0)
             rnn.weight_hh_l0.abs_().mul_(0.3)
     x = torch.randn(3, STEPS, INPUT_SIZE, dtype=F64)
-    total = lyapunov_spectrum(rnn, x).exponents.sum()
+    total = plain_spectrum(rnn, x).exponents.sum()
     outputs = rnn(x)[0].detach()
     slopes = 1 - outputs.square() if kind == "tanh" else (outputs > 0).double()
     expected = torch.linalg.slogdet(rnn.weight_hh_l0.detach()).logabsdet + (
@@ -85,7 +85,7 @@ def test_full_lstm_sum() -> None:
     """``log |det W_ho| + sum_i <log |tanh(c'_i) o_i (1 - o_i)| + log f_i>``."""
     lstm: Any = build("lstm")
     x = torch.randn(2, STEPS, INPUT_SIZE, dtype=F64)
-    total = lyapunov_spectrum(lstm, x, state="full").exponents.sum()
+    total = plain_spectrum(lstm, x, state="full").exponents.sum()
     terms = []
     with torch.no_grad():
         h = c = torch.zeros(2, 7, dtype=F64)
@@ -118,10 +118,10 @@ def test_union_of_the_layers_spectra(kind: str) -> None:
     current = x
     for k in range(2):
         layer = layer_of(stack, k)
-        layers.append(lyapunov_spectrum(layer, current).exponents)
+        layers.append(plain_spectrum(layer, current).exponents)
         current = layer(current)[0]
     union = torch.cat(layers).sort(descending=True).values
-    whole = lyapunov_spectrum(stack, x).exponents
+    whole = plain_spectrum(stack, x).exponents
     assert_near(whole.sum(), union.sum(), 1e-9)
     assert_near(whole, union, 0.1 if kind == "lstm" else 0.03)
 

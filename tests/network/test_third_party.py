@@ -8,13 +8,10 @@ import torch
 from ncps.torch import CfCCell
 from torch import Tensor, nn
 
-from lightning_lyap import (
-    lyapunov_spectrum,
-    register_recurrence,
-    unregister_recurrence,
-)
+from lightning_lyap import register_recurrence, unregister_recurrence
 from tests.compare import assert_near
 from tests.dense_loop import by_column, dense_spectrum
+from tests.plain import plain_spectrum
 from tests.third_party import (
     INPUTS,
     UNITS,
@@ -61,9 +58,7 @@ def test_spectrum_equals_the_dense_loop(name: str, count: int) -> None:
     if count == UNITS:
         basis = torch.eye(UNITS, dtype=F64)
     expected = exponents_by_hand(name, cell, x, h, basis)
-    got = lyapunov_spectrum(
-        make_step(cell), x, initial_state=h, initial_basis=basis.expand(2, -1, -1)
-    )
+    got = plain_spectrum(make_step(cell), x, initial_state=h, initial_basis=basis.expand(2, -1, -1))
     assert_near(by_column(got), expected)
     assert_near(got.exponents, expected.mean(0).sort(descending=True).values)
 
@@ -71,7 +66,7 @@ def test_spectrum_equals_the_dense_loop(name: str, count: int) -> None:
 def test_mingru_forgets_what_its_gate_says() -> None:
     """The map is diagonal: the exponents are the means of ``log(1 - z)``."""
     cell, x = MinGRUCell().double(), torch.randn(4, 30, INPUTS, dtype=F64)
-    got = lyapunov_spectrum(cell, x, initial_state=torch.zeros(4, UNITS, dtype=F64))
+    got = plain_spectrum(cell, x, initial_state=torch.zeros(4, UNITS, dtype=F64))
     expected = (1 - torch.sigmoid(cell.gate(x))).log().mean((0, 1))
     assert_near(got.exponents, expected.detach().sort(descending=True).values)
 
@@ -97,9 +92,9 @@ def test_registered_modules_are_measured_as_they_are(name: str) -> None:
     cell = module.cell if isinstance(module, MinGRU) else module
     x, h = torch.randn(2, 12, INPUTS, dtype=F64), torch.zeros(2, UNITS, dtype=F64)
     expected = exponents_by_hand(name, cell, x, h, torch.eye(UNITS, dtype=F64))
-    assert_near(by_column(lyapunov_spectrum(module, x)), expected)
+    assert_near(by_column(plain_spectrum(module, x)), expected)
     start = torch.randn(2, UNITS, dtype=F64)
-    other = lyapunov_spectrum(module, x, initial_state=start)
+    other = plain_spectrum(module, x, initial_state=start)
     assert_near(
         by_column(other), exponents_by_hand(name, cell, x, start, torch.eye(UNITS, dtype=F64))
     )

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpu_accuracy import Case
-from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap import SpectrumEstimate
 from lightning_lyap.certificate import along_the_run
 from lightning_lyap.estimator import trajectories
 from lightning_lyap.qr import orthonormalize as orthonormal
@@ -18,6 +18,7 @@ from lightning_lyap.qr.orthonormalize import PASSES, Cascade, orthonormalize
 from tests.cells import INPUT_SIZE, KINDS, build
 from tests.compare import assert_near
 from tests.factoring import by_cascade, reference
+from tests.plain import plain_spectrum
 
 F32, F64 = torch.float32, torch.float64
 
@@ -120,7 +121,7 @@ class TestFailure:
 def measured(kind: str, **settings: Any) -> SpectrumEstimate:
     torch.manual_seed(0)
     module, x = build(kind, num_layers=2), torch.randn(3, 24, INPUT_SIZE, dtype=F64)
-    return lyapunov_spectrum(module, x, **settings)
+    return plain_spectrum(module, x, **settings)
 
 
 @pytest.mark.grid(every=3)
@@ -160,7 +161,7 @@ class TestRun:
             torch.randn(4, 4, generator=torch.Generator().manual_seed(1)).double()
         ).Q
         matrix = turn @ torch.tensor([0.0, -1.0, -8.0, -9.0], dtype=F64).exp().diag() @ turn.mT
-        return lyapunov_spectrum(
+        return plain_spectrum(
             lambda x, s: (s @ matrix.mT) * (1 + x),
             torch.zeros(2, 40, 1, dtype=F64),
             initial_state=torch.ones(2, 4, dtype=F64),

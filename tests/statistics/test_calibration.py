@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap import SpectrumEstimate
 from lightning_lyap.statistics.batch_means import StretchBins
 from lightning_lyap.statistics.confidence import uncertainty
 from lightning_lyap.systems import gaussian_product_exponents, product_step
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 F64 = torch.float64
 REPLICATES = 500
@@ -75,7 +76,7 @@ def logistic_step(x: Tensor, s: Tensor) -> Tensor:
 
 
 def measured(step: object, inputs: Tensor, size: int) -> SpectrumEstimate:
-    return lyapunov_spectrum(
+    return plain_spectrum(
         step,  # type: ignore[arg-type]
         inputs,
         initial_state=torch.zeros(len(inputs), size, dtype=F64),
@@ -169,7 +170,7 @@ def test_the_anomalous_logistic_map_at_r_4() -> None:
     """
     rows = REPLICATES * 4
     start = (math.pi / 2 * torch.rand(rows, 1, dtype=F64)).sin().square()
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         logistic_step,
         torch.zeros(rows, 1024, 0, dtype=F64),
         initial_state=start,

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.certificate.along_the_run import Inspector
 from lightning_lyap.estimator.time_parallel import chunks, plan
 from lightning_lyap.systems import linear_step, product_step
 from tests.chunked import F64, assert_same, both, driving, gapped
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 
 def rotation(angle: float) -> Tensor:
@@ -147,8 +147,8 @@ def test_chunks_of_a_single_step_in_float32_come_to_an_end(size: int) -> None:
         return own(*given)
 
     with mock.patch.object(chunks.Chunks, "run", count):
-        chunked = lyapunov_spectrum(gru, inputs, time_chunks=150)
-    plain = lyapunov_spectrum(gru, inputs)
+        chunked = plain_spectrum(gru, inputs, time_chunks=150)
+    plain = plain_spectrum(gru, inputs)
     assert chunked.chunks is not None
     assert chunked.chunks.steps == 1
     assert_near(chunked.exponents, plain.exponents, 1e-5)
@@ -157,7 +157,7 @@ def test_chunks_of_a_single_step_in_float32_come_to_an_end(size: int) -> None:
 def test_what_is_finished_plainly_adds_no_angle() -> None:
     inputs = torch.randn(1, 150, 2)
     with mock.patch.dict(plan.MOST_WORK, cpu=0):
-        chunked = lyapunov_spectrum(nn.GRU(2, 16, batch_first=True), inputs, time_chunks=10)
+        chunked = plain_spectrum(nn.GRU(2, 16, batch_first=True), inputs, time_chunks=10)
     assert chunked.chunks is not None
     assert not chunked.chunks.certified
     assert chunked.chunks.angle == 0
@@ -174,7 +174,7 @@ def test_pieces_of_a_plain_run_are_not_checked_one_by_one() -> None:
         mock.patch.dict(plan.MOST_WORK, cpu=0),
         mock.patch.object(Inspector, "_check_basis", count),
     ):
-        chunked = lyapunov_spectrum(
+        chunked = plain_spectrum(
             nn.GRU(2, 16, batch_first=True), torch.randn(1, 150, 2), time_chunks=50
         )
     assert chunked.chunks is not None

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.estimator import spectrum
 from lightning_lyap.estimator.time_parallel import plan
 from lightning_lyap.estimator.time_parallel.trajectories import ChunkedTrajectories
@@ -17,6 +16,7 @@ from lightning_lyap.systems import HENON, henon_step
 from tests.cells import INPUT_SIZE, build
 from tests.chunked import F64, assert_same, both, driving, gapped
 from tests.compare import assert_near
+from tests.plain import plain_spectrum
 
 
 @pytest.fixture(params=["products", "rounds"])
@@ -40,7 +40,7 @@ def test_equals_the_plain_run(num_exponents: int | None) -> None:
 
 def test_a_plain_run_enters_no_code_for_chunks() -> None:
     with mock.patch.object(spectrum, "in_chunks", side_effect=AssertionError):
-        lyapunov_spectrum(build("gru"), driving(2, 5))
+        plain_spectrum(build("gru"), driving(2, 5))
 
 
 SETTINGS: list[dict[str, Any]] = [
@@ -110,7 +110,7 @@ def test_chaos_does_not_take_the_chunks_apart() -> None:
 def test_finds_known_exponents() -> None:
     inputs = torch.zeros(1, 2100, 0, dtype=F64)
     start = torch.tensor([[0.1, 0.1]], dtype=F64)
-    estimate = lyapunov_spectrum(
+    estimate = plain_spectrum(
         henon_step, inputs, initial_state=start, warmup_steps=100, time_chunks=40
     )
     assert estimate.chunks is not None
@@ -123,9 +123,9 @@ def test_finds_known_exponents() -> None:
 @pytest.mark.usefixtures("way")
 def test_goes_on_where_an_earlier_one_ended() -> None:
     gru, inputs = gapped(), driving(2, 120)
-    whole = lyapunov_spectrum(gru, inputs, num_exponents=2)
-    first = lyapunov_spectrum(gru, inputs[:, :60], num_exponents=2, time_chunks=3)
-    second = lyapunov_spectrum(
+    whole = plain_spectrum(gru, inputs, num_exponents=2)
+    first = plain_spectrum(gru, inputs[:, :60], num_exponents=2, time_chunks=3)
+    second = plain_spectrum(
         gru,
         inputs[:, 60:],
         initial_state=first.final_state,
@@ -139,9 +139,9 @@ def test_goes_on_where_an_earlier_one_ended() -> None:
 
 def test_one_chunk_is_bitwise_the_plain_run() -> None:
     gru, inputs = build("gru"), driving(2, 20)
-    given = lyapunov_spectrum(gru, inputs, time_chunks=1)
+    given = plain_spectrum(gru, inputs, time_chunks=1)
     assert given.chunks is None
-    assert torch.equal(given.per_sequence, lyapunov_spectrum(gru, inputs).per_sequence)
+    assert torch.equal(given.per_sequence, plain_spectrum(gru, inputs).per_sequence)
 
 
 def test_a_single_block_is_a_plain_run() -> None:
@@ -156,11 +156,11 @@ def test_groups_and_shares_give_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     torch.manual_seed(4)
     gru, inputs = build("gru", hidden_size=3), driving(5, 60)
     settings: dict[str, Any] = {"lengths": [60, 60, 33, 7, 41], "time_chunks": 4}
-    whole = lyapunov_spectrum(gru, inputs, **settings)
+    whole = plain_spectrum(gru, inputs, **settings)
     monkeypatch.setattr(spectrum, "num_shares", lambda system, basis: min(2, len(basis)))
     fitting = plan.chunks_that_fit
     monkeypatch.setattr(plan, "chunks_that_fit", lambda *given: (3, fitting(*given)[1]))
-    parts = lyapunov_spectrum(gru, inputs, **settings)
+    parts = plain_spectrum(gru, inputs, **settings)
     assert_near(parts.per_sequence, whole.per_sequence, 1e-10)
     assert_near(parts.final_basis, whole.final_basis, 1e-9)
     assert parts.chunks is not None
@@ -171,7 +171,7 @@ def test_groups_and_shares_give_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("time_chunks", [3, 50])
 def test_every_step_is_reported_once(time_chunks: int) -> None:
     told: list[tuple[int, int]] = []
-    lyapunov_spectrum(
+    plain_spectrum(
         build("gru"),
         driving(2, 50),
         warmup_steps=6,
@@ -192,7 +192,7 @@ def test_only_the_states_are_run_in_order() -> None:
         advance(self, drive, running)
 
     with mock.patch.object(Trajectories, "_advance", counting):
-        lyapunov_spectrum(
+        plain_spectrum(
             build("gru"), driving(2, 100), num_exponents=1, time_chunks=10, warmup_steps=10
         )
     assert moved == [2] * 10 + [20] * 9
@@ -216,4 +216,4 @@ def test_errors_name_the_remedy_before_work_starts(
         mock.patch.object(Trajectories, "go", side_effect=AssertionError),
         pytest.raises(error, match=match),
     ):
-        lyapunov_spectrum(build("gru"), driving(2, 20), **settings)
+        plain_spectrum(build("gru"), driving(2, 20), **settings)
