@@ -122,7 +122,9 @@ def spectra(bench: Bench) -> None:
     step = bench.time("spectrum", "training step, batch 100", train)
     for scale in (1.0, 6.0):
         lstm, inputs = network(bench, scale), characters(bench.batch, bench.steps)
-        exact = lyapunov_spectrum(lstm, inputs[:4], state="hidden", dtype=torch.float64)
+        exact = lyapunov_spectrum(
+            lstm, inputs[:4], state="hidden", dtype=torch.float64, warmup_steps=0
+        )
         lstm, inputs = lstm.to(bench.device), inputs.to(bench.device)
         short = inputs[:, : max(bench.steps // 10, 2)]
         name = f"weights x {scale:g}"

@@ -125,6 +125,7 @@ def compare(module: nn.RNNBase, inputs: torch.Tensor) -> Iterator[Comparison]:
                     num_exponents=count,
                     dtype=dtype,
                     orthonormalize_every=every,
+                    warmup_steps=0,
                 )
                 return estimate, time.perf_counter() - start
 

@@ -104,7 +104,7 @@ def main() -> None:
     hidden = lyapunov_spectrum(lstm, inputs, state="hidden", warmup_steps=100)
     full = lyapunov_spectrum(lstm, inputs, state="full", warmup_steps=100)
     draw_pair("states", hidden, full, ('state="hidden"', 'state="full"'))
-    joint = lyapunov_spectrum(stack(), inputs, warmup_steps=100)
+    joint = lyapunov_spectrum(stack(), inputs, layers="joint", warmup_steps=100)
     union = lyapunov_spectrum(stack(), inputs, layers="union", warmup_steps=100)
     draw_pair("layers", joint, union, ('layers="joint"', 'layers="union"'))
     for name, estimate in (("hidden", hidden), ("full", full), ("joint", joint), ("union", union)):

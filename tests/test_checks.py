@@ -32,7 +32,12 @@ CASES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("K zero", {"num_exponents": 0}, ValueError, "`num_exponents` .* at least 1, but got 0"),
     ("K > N", {"num_exponents": 5}, ValueError, "`num_exponents` of at most 4, .*, but got 5"),
     ("warm-up", {"warmup_steps": -1}, ValueError, "`warmup_steps` .* at least 0, but got -1"),
-    ("warm-up float", {"warmup_steps": 1.5}, TypeError, "`warmup_steps` .* int, but got 1.5"),
+    (
+        "warm-up float",
+        {"warmup_steps": 1.5},
+        TypeError,
+        "`warmup_steps` .* int or 'auto', but got 1.5",
+    ),
     ("long warm-up", {"warmup_steps": 10}, ValueError, "more than the 10 steps of `warmup_steps`"),
     ("interval", {"orthonormalize_every": 0}, ValueError, "`orthonormalize_every` .* but got 0"),
     ("interval None", {"orthonormalize_every": None}, TypeError, "int or 'auto', but got None"),
@@ -107,35 +112,44 @@ def test_wrong_arguments(settings: dict[str, Any], error: type[Exception], messa
 def test_a_packed_sequence_is_refused() -> None:
     packed: Any = pack_padded_sequence(X, [10, 10], batch_first=True)
     with pytest.raises(TypeError, match="but got PackedSequence"):
-        lyapunov_spectrum(nn.RNN(3, 4), packed)
+        lyapunov_spectrum(nn.RNN(3, 4), packed, warmup_steps=0)
 
 
 def test_dtype_must_agree_with_ready_made_dynamics() -> None:
     system = AutodiffDynamics(lambda x, s: s, torch.zeros(2, 4))
     with pytest.raises(ValueError, match=r"agree with the dynamics' own torch.float32, but got"):
-        lyapunov_spectrum(system, X, dtype=torch.float64)
-    assert lyapunov_spectrum(system, X, dtype=torch.float32).exponents.tolist() == [0.0] * 4
+        lyapunov_spectrum(system, X, dtype=torch.float64, warmup_steps=0)
+    assert (
+        lyapunov_spectrum(system, X, dtype=torch.float32, warmup_steps=0).exponents.tolist()
+        == [0.0] * 4
+    )
 
 
 def test_padding_may_hold_anything() -> None:
     x = X.clone()
     x[0, 4:] = math.nan
-    estimate = lyapunov_spectrum(nn.RNN(3, 4), x, lengths=torch.tensor([4, 10]))
+    estimate = lyapunov_spectrum(nn.RNN(3, 4), x, lengths=torch.tensor([4, 10]), warmup_steps=0)
     assert estimate.steps.tolist() == [4, 10]
     with pytest.warns(RuntimeWarning, match="1 with inputs that are not finite"):
-        estimate = lyapunov_spectrum(nn.RNN(3, 4), x, lengths=[5, 10])
+        estimate = lyapunov_spectrum(nn.RNN(3, 4), x, lengths=[5, 10], warmup_steps=0)
     assert estimate.valid.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("lengths", [[3, 4], torch.tensor([3, 4]), np.array([3, 4])])
 def test_lengths_come_in_several_forms(lengths: Any) -> None:
-    assert lyapunov_spectrum(nn.RNN(3, 4), X, lengths=lengths).steps.tolist() == [3, 4]
+    assert lyapunov_spectrum(nn.RNN(3, 4), X, lengths=lengths, warmup_steps=0).steps.tolist() == [
+        3,
+        4,
+    ]
 
 
 def test_half_precision_inputs_are_taken() -> None:
     rnn = nn.RNN(3, 4)
     x = torch.randn(2, 5, 3).half()
-    got, expected = lyapunov_spectrum(rnn, x), lyapunov_spectrum(rnn, x.float())
+    got, expected = (
+        lyapunov_spectrum(rnn, x, warmup_steps=0),
+        lyapunov_spectrum(rnn, x.float(), warmup_steps=0),
+    )
     assert torch.equal(got.exponents, expected.exponents)
 
 
@@ -145,7 +159,7 @@ def test_autonomous_systems_take_inputs_without_features() -> None:
         return s / 2
 
     start = torch.ones(2, 1)
-    estimate = lyapunov_spectrum(halve, torch.zeros(2, 3, 0), initial_state=start)
+    estimate = lyapunov_spectrum(halve, torch.zeros(2, 3, 0), initial_state=start, warmup_steps=0)
     assert estimate.exponents.tolist() == pytest.approx([-math.log(2)])
 
 

@@ -71,6 +71,7 @@ class Problem:
             inputs,
             initial_basis=None if basis is None else basis.float()[None],
             layers=self.layers,
+            warmup_steps=0,
         )
         return largest_difference(estimate, Twin(module).exponents(inputs, basis, blocks))
 

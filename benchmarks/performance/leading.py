@@ -133,5 +133,10 @@ def _spectrum(
     """
     start = None if basis is None else basis.float().expand(len(inputs), -1, -1)
     return lyapunov_spectrum(
-        module, inputs, state="hidden", initial_basis=start, orthonormalize_every=every
+        module,
+        inputs,
+        state="hidden",
+        initial_basis=start,
+        orthonormalize_every=every,
+        warmup_steps=0,
     )

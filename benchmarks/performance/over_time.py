@@ -60,6 +60,7 @@ class Case:
             num_exponents=self.count,
             state="hidden",
             time_chunks=chunks,
+            warmup_steps=0,
         )
 
     @torch.no_grad()

@@ -121,6 +121,7 @@ def _spectrum(
         state=task.state,
         layers=task.layers,
         orthonormalize_every=task.every,
+        warmup_steps=0,
     )
 
 

@@ -185,7 +185,9 @@ def measure(sizes: Sizes, device: torch.device) -> Result:
     for every in sizes.intervals:
 
         def call(every: Interval = every) -> Any:
-            return lyapunov_spectrum(lstm, inputs, state="hidden", orthonormalize_every=every)
+            return lyapunov_spectrum(
+                lstm, inputs, state="hidden", orthonormalize_every=every, warmup_steps=0
+            )
 
         found = seen(count_waits(recorded(call, device).events() or ()), device)
         what = f"interval {every}: waits from the first step to the last of {found.steps}"

@@ -27,6 +27,7 @@ def gaussian_products(effort: Effort) -> list[Row]:
         product_step,
         torch.randn(effort.orbits, effort.steps, 16, dtype=F64),
         initial_state=torch.zeros(effort.orbits, 4, dtype=F64),
+        warmup_steps=0,
     )
     return [
         Row(
@@ -52,6 +53,7 @@ def linear(effort: Effort) -> list[Row]:
         linear_step(matrix),
         torch.zeros(1, STEPS, 0, dtype=F64),
         initial_state=torch.zeros(1, 6, dtype=F64),
+        warmup_steps=0,
     )
     places = torch.arange(6, dtype=F64)
     symmetric = 0.3 * torch.exp(-(places[:, None] - places).abs())
@@ -84,7 +86,7 @@ def gru_at_zero(effort: Effort) -> list[Row]:
     candidate = 2 * skewed_matrix() - 2 * torch.eye(6, dtype=F64)
     with torch.no_grad():
         gru.weight_hh_l0[12:] = candidate
-    estimate = lyapunov_spectrum(gru, torch.zeros(1, STEPS, 1, dtype=F64))
+    estimate = lyapunov_spectrum(gru, torch.zeros(1, STEPS, 1, dtype=F64), warmup_steps=0)
     known = log_moduli(0.5 * torch.eye(6, dtype=F64) + candidate / 4)
     source = "log |1/2 + eig(W_hn)/4|"
     return [
@@ -104,7 +106,7 @@ def lstm_without_recurrence(effort: Effort) -> list[Row]:
         lstm.weight_hh_l0.zero_()
         bias = (lstm.bias_ih_l0 + lstm.bias_hh_l0)[6:12]
         forget = (inputs @ lstm.weight_ih_l0[6:12].T + bias).sigmoid()
-    estimate = lyapunov_spectrum(lstm, inputs, state="full").exponents
+    estimate = lyapunov_spectrum(lstm, inputs, state="full", warmup_steps=0).exponents
     known = forget.log().mean((0, 1)).sort(descending=True).values
     name, none = "full LSTM, W_hh = 0", torch.full((6,), -math.inf, dtype=F64)
     return [
@@ -129,8 +131,8 @@ def lstm_at_zero(effort: Effort) -> list[Row]:
         lstm.bias_ih_l0[6:12] = 3.0
         lstm.weight_hh_l0[12:18] = rotation
     inputs = torch.zeros(1, STEPS, 1, dtype=F64)
-    hidden = lyapunov_spectrum(lstm, inputs, state="hidden").exponents
-    full = lyapunov_spectrum(lstm, inputs, state="full").exponents[:6]
+    hidden = lyapunov_spectrum(lstm, inputs, state="hidden", warmup_steps=0).exponents
+    full = lyapunov_spectrum(lstm, inputs, state="full", warmup_steps=0).exponents[:6]
     forget = torch.sigmoid(torch.tensor(3.0, dtype=F64)) * torch.eye(6, dtype=F64)
     name = "LSTM at zero, forget bias 3"
     return [

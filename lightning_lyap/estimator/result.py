@@ -270,6 +270,7 @@ class SpectrumEstimate(LayeredSpectrum):
             ...     torch.tensor([[[1.0], [2.0], [4.0], [8.0]]]),
             ...     initial_state=torch.ones(1, 1),
             ...     keep_log_stretches=True,
+            ...     warmup_steps=0,
             ... )
             >>> estimate.finite_time_exponents(2).flatten() / math.log(2)
             tensor([0.5000, 2.5000], dtype=torch.float64)

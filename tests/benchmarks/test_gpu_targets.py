@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gpu_accuracy import loss_of_orthogonality
-from lightning_lyap import SpectrumEstimate, lyapunov_spectrum
+from lightning_lyap import SpectrumEstimate
 from lightning_lyap.qr.cholesky import cholesky_qr
 from lightning_lyap.qr.orthonormalize import orthonormalize
 from lightning_lyap.tasks import CharRNN
@@ -20,6 +20,7 @@ from performance.table import Bar, Row
 from performance.timing import Spread
 from performance.training import char_rnn, training_steps
 from performance.twin import Twin, largest_difference
+from tests.plain import plain_spectrum
 
 CPU = torch.device("cpu")
 TOY = on_gpu.Sizes(8, 3, 6, 2, 2, 2, (2, 5))
@@ -107,7 +108,7 @@ class TestAgreement:
     @staticmethod
     def planted(size: float, sequence: int) -> Callable[..., SpectrumEstimate]:
         def measure(*given: Any, **named: Any) -> SpectrumEstimate:
-            estimate = lyapunov_spectrum(*given, **named)
+            estimate = plain_spectrum(*given, **named)
             wrong = estimate.per_sequence.clone()
             wrong[sequence, 3] += size
             return replace(estimate, per_sequence=wrong)
@@ -136,7 +137,7 @@ class TestAgreement:
 
     def test_tells_what_it_leaves_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def lossy(*given: Any, **named: Any) -> SpectrumEstimate:
-            estimate = lyapunov_spectrum(*given, **named)
+            estimate = plain_spectrum(*given, **named)
             return replace(estimate, resolved=estimate.order < 5)
 
         monkeypatch.setattr(on_gpu, "lyapunov_spectrum", lossy)
@@ -146,7 +147,7 @@ class TestAgreement:
     def test_the_twin_takes_a_network_without_biases(self) -> None:
         lstm, inputs = char_rnn(5).rnn.double(), characters(2, 6).double()
         assert not lstm.bias
-        estimate = lyapunov_spectrum(lstm, inputs, state="hidden")
+        estimate = plain_spectrum(lstm, inputs, state="hidden")
         assert largest_difference(estimate, Twin(lstm).exponents(inputs)) < 1e-10
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.dynamics import LayerChoice, StateChoice
 from lightning_lyap.qr.orthonormalize import random_orthonormal_basis
 from performance import overhead
 from performance.networks import characters, network
 from performance.twin import Twin, largest_difference
+from tests.plain import plain_spectrum
 from tests.toy_sections import CPU
 
 SYSTEMS: list[tuple[str, int, StateChoice, LayerChoice, int | None]] = [
@@ -34,7 +34,7 @@ def test_the_twin_is_the_package_in_float64(
     size = 4 * stack * (2 if (kind, state) == ("LSTM", "full") else 1)
     basis = None if count is None else random_orthonormal_basis(size, count, 5, torch.float64, CPU)
     start = None if basis is None else basis.expand(2, -1, -1)
-    estimate = lyapunov_spectrum(module, inputs, initial_basis=start, state=state, layers=layers)
+    estimate = plain_spectrum(module, inputs, initial_basis=start, state=state, layers=layers)
     blocks = stack if layers == "union" else 1
     exact = Twin(module, state).exponents(inputs, basis, blocks)
     assert exact.shape == estimate.per_sequence.shape
@@ -47,12 +47,12 @@ class TestDifference:
         return Twin(network("GRU", 4)).exponents(characters(2, 5))
 
     def test_a_planted_one_is_seen(self, exact: Tensor) -> None:
-        estimate = lyapunov_spectrum(network("GRU", 4), characters(2, 5))
+        estimate = plain_spectrum(network("GRU", 4), characters(2, 5))
         exact[1, 2] += 0.5
         assert largest_difference(estimate, exact) == pytest.approx(0.5, abs=1e-4)
 
     def test_what_is_not_resolved_is_left_out(self, exact: Tensor) -> None:
-        estimate = lyapunov_spectrum(network("GRU", 4), characters(2, 5))
+        estimate = plain_spectrum(network("GRU", 4), characters(2, 5))
         exact[1, 2] += 0.5
         lost = replace(estimate, resolved=estimate.order != 2)
         assert largest_difference(lost, exact) < 1e-4

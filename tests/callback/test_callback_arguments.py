@@ -79,20 +79,6 @@ def test_layers_apart_with_automatic_intervals_through_a_checkpoint(tmp_path: Pa
         assert history.settings["layers"] == "union"
 
 
-def test_modules_without_known_layers_are_refused_before_training(tmp_path: Path) -> None:
-    """Whatever `on_error` says: it can't succeed later."""
-
-    class Loop(Predictor):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cell = nn.GRUCell(3, 6)
-
-    callback = LyapunovSpectrumCallback(layers="union", on_error="warn")
-    with pytest.raises(ValueError, match=r"got 'cell', a GRUCell, .* Use `layers='joint'`"):
-        fit(tmp_path, callback, network=Loop)
-    fit(tmp_path, quiet(layers="union", modules="rnn"), network=Loop)
-
-
 class Skipping(nn.GRU):
     """Ends in another state than its weights say, so its spectrum fails the certificate."""
 

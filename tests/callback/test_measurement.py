@@ -33,6 +33,7 @@ def test_measurement_is_the_estimate_with_the_same_settings(
         warmup_steps=2,
         orthonormalize_every=3,
         state=state,
+        layers="joint",
         keep_log_stretches=True,
     )
     assert type(measured.spectrum) is LayeredSpectrum
@@ -55,7 +56,12 @@ def test_layers_apart_and_automatic_intervals(num_exponents: int | None) -> None
     )
     measured = measure({"rnn": module}, {"rnn": driving(x)}, chosen)["rnn"]
     expected = lyapunov_spectrum(
-        module, x, layers="union", orthonormalize_every="auto", num_exponents=num_exponents
+        module,
+        x,
+        warmup_steps=0,
+        layers="union",
+        orthonormalize_every="auto",
+        num_exponents=num_exponents,
     )
     assert_near(measured.spectrum.exponents, expected.exponents, 1e-12)
     assert measured.spectrum.layer is not None
@@ -89,7 +95,11 @@ def test_several_modules_each_with_their_own_sequences() -> None:
     assert list(measured) == ["b", "a"]
     for name, module in modules.items():
         expected = lyapunov_spectrum(
-            module, inputs[name].inputs, warmup_steps=2, orthonormalize_every=3
+            module,
+            inputs[name].inputs,
+            warmup_steps=2,
+            orthonormalize_every=3,
+            layers="joint",
         )
         assert_near(measured[name].spectrum.exponents, expected.exponents, 1e-12)
 
