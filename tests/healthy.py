@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_lyap import lyapunov_spectrum
 from lightning_lyap.certificate import Certificate
+from tests.plain import plain_spectrum
 
 # Of torch's modules; of step functions also `precision`, and no sum rule.
 ALL = {"sum_rule", "tangent_map", "states", "orthogonality"}
@@ -25,6 +25,6 @@ def silence() -> Iterator[None]:
 def measure(module: Any, x: Tensor, **settings: Any) -> Certificate:
     """Measure a healthy network: no warning, all checks passed."""
     with silence():
-        certificate = lyapunov_spectrum(module, x, **settings).certificate
+        certificate = plain_spectrum(module, x, **settings).certificate
     assert certificate.passed, certificate.failures
     return certificate
