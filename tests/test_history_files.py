@@ -28,6 +28,8 @@ def test_the_file_holds_numbers_and_text_alone(tmp_path: Path) -> None:
             "num_sequences",
             "num_steps",
             "warmup_steps",
+            "overlap",
+            "statistic_errors",
             "tangent_size",
         ),
         *("failures", "settings", "version"),

@@ -30,11 +30,12 @@ def scalars(prefix: str, measurement: Measurement) -> dict[str, float]:
         is resolved.
     """
     spectrum = measurement.spectrum
-    statistics = spectrum.measures().scalars()
+    measures = spectrum.measures()
+    statistics = measures.scalars()
     known = spectrum.rounding_errors[spectrum.resolved]
     errors = {
-        "max_standard_error": spectrum.standard_errors[0].item(),
-        "max_margin": spectrum.margins[0].item(),
+        "max_standard_error": measures.standard_errors["max"],
+        "max_margin": measures.intervals["max"][1] - measures.max,
         "rounding_error": known.max().item() if known.numel() else math.nan,
     }
     statistics |= split_finite(errors)[0]

@@ -9,6 +9,7 @@ from lightning_lyap.certificate.result import IDENTITIES, Certificate, Check, wo
 from lightning_lyap.estimator.batching import Group
 from lightning_lyap.estimator.result import SpectrumEstimate, SpectrumSums, TimeChunks
 from lightning_lyap.estimator.trajectories import Trajectories
+from lightning_lyap.statistics.batch_means import joined
 
 
 def _valid_sequences(part: Trajectories) -> Tensor:
@@ -37,8 +38,7 @@ def _sums_of(part: Trajectories) -> SpectrumSums:
 
 def _total_sums(parts: Sequence[Trajectories]) -> SpectrumSums:
     """Return the sums over all sequences of several parts."""
-    sums = [vars(_sums_of(part)) for part in parts]
-    return SpectrumSums(**{name: sum(one[name] for one in sums) for name in sums[0]})
+    return joined([_sums_of(part) for part in parts])
 
 
 def _parts_of(groups: Sequence[Group]) -> list[Trajectories]:

@@ -11,8 +11,10 @@ from lightning_lyap._checks import check_count
 from lightning_lyap.certificate.result import Certificate
 from lightning_lyap.statistics.batch_means import Contrasts
 from lightning_lyap.statistics.confidence import uncertainty
-from lightning_lyap.statistics.measures import SpectrumMeasures, measure_spectrum
+from lightning_lyap.statistics.jackknife import jackknife
+from lightning_lyap.statistics.measures import SpectrumMeasures, whole_spectrum_statistics
 from lightning_lyap.statistics.stationarity import drift
+from lightning_lyap.statistics.summary import measure_spectrum
 
 # The fields of `MeanSpectrum` with an entry for each exponent.
 VECTORS = (
@@ -24,6 +26,8 @@ VECTORS = (
     "settled",
     "rounding_errors",
 )
+# Those that are a number, NaN in files that don't tell.
+NUMBERS = ("num_steps", "warmup_steps", "overlap")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,10 +62,15 @@ class MeanSpectrum:
             the identity, in which the layers come in the order of the network and not of their
             exponents, can be off by a thousand times more in float32. ``layers="union"``, a random
             ``initial_basis`` or float64 are right there.
-        num_sequences: Number of sequences averaged over.
+        statistic_errors: Standard error and half-width of the 95 % interval of each statistic of
+            `OF_THE_WHOLE` (mean, variance, dimension ...), ``[S, 2]``, by the `jackknife`; None in
+            files that don't tell.
+        num_sequences: Number of sequences averaged over, all of them distinct.
         tangent_size: N, the dimension of the tangent space.
         num_steps: Steps counted of each sequence, on average; NaN in files that don't tell.
         warmup_steps: Steps of each before those, on average; NaN in files that don't tell.
+        overlap: Part of their counted steps that two of the sequences have in common, on average
+            over all pairs, in [0, 1]; all errors are widened by it. NaN in files that don't tell.
     """
 
     exponents: Tensor
@@ -75,6 +84,8 @@ class MeanSpectrum:
     tangent_size: int
     num_steps: float = math.nan
     warmup_steps: float = math.nan
+    overlap: float = math.nan
+    statistic_errors: Tensor | None = None
 
     @property
     def num_exponents(self) -> int:
@@ -94,8 +105,18 @@ class MeanSpectrum:
         return self.num_exponents == self.tangent_size
 
     def measures(self) -> SpectrumMeasures:
-        """Compute the statistics of the spectrum; see `SpectrumMeasures`."""
-        return measure_spectrum(self.exponents, self.std, self.resolved, self.tangent_size)
+        """Compute the statistics of the spectrum with their errors; see `SpectrumMeasures`."""
+        return measure_spectrum(
+            self.exponents,
+            self.std,
+            self.resolved,
+            self.tangent_size,
+            settled=self.settled,
+            standard_errors=self.standard_errors,
+            margins=self.margins,
+            rounding_errors=self.rounding_errors,
+            statistic_errors=self.statistic_errors,
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -152,18 +173,23 @@ class SpectrumSums(Contrasts):
         settled = drift(self, rounding).settled | mean.isneginf()
         warmup_steps, num_steps = (self.steps / max(self.count, 1)).tolist()
         order = mean.argsort(descending=True, stable=True)[:num_exponents]
+        resolved = (self.unresolved == 0) & mean.isfinite()
         spectrum = MeanSpectrum(
             exponents=mean[order],
             std=self.std()[order],
             standard_errors=error.standard_errors[order],
             margins=error.margins[order],
-            resolved=((self.unresolved == 0) & mean.isfinite())[order],
+            resolved=resolved[order],
             settled=settled[order],
             rounding_errors=rounding[order],
             num_sequences=self.count,
             num_steps=num_steps,
             warmup_steps=warmup_steps,
+            overlap=self.mean_overlap,
             tangent_size=tangent_size,
+            statistic_errors=jackknife(
+                self, lambda rows: whole_spectrum_statistics(rows[:, order], resolved[order])
+            ),
         )
         return spectrum, order
 

@@ -96,7 +96,7 @@ def test_scalars_of_all_modules_by_key(tmp_path: Path) -> None:
     assert values["lyapunov/b/max"] == -0.25
     assert values["lyapunov/a/max_standard_error"] == pytest.approx(0.1)
     assert values["lyapunov/a/max_margin"] == pytest.approx(0.25)
-    assert len(values) == 31
+    assert len(values) == 35
 
 
 def test_what_is_not_finite_is_left_out_and_warned_about_once(tmp_path: Path) -> None:

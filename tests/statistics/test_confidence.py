@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap import LyapunovSpectrum, lyapunov_spectrum
-from lightning_lyap.statistics.batch_means import NUM_SCALES, Contrasts
+from lightning_lyap.statistics.batch_means import NUM_GROUPS, NUM_PARTS, NUM_SCALES, Contrasts
 from lightning_lyap.statistics.confidence import Uncertainty, t_quantile, uncertainty
 from lightning_lyap.systems import linear_relu_network
 from tests.cells import INPUT_SIZE, build
@@ -57,6 +57,8 @@ def of_scales(count: int, variances: list[float]) -> Uncertainty:
         terms=torch.tensor([*terms, *[0] * rest]),
         drift=torch.zeros(1, dtype=F64),
         drift_weight=torch.tensor(0.0, dtype=F64),
+        samples=torch.zeros(NUM_GROUPS, NUM_PARTS, 2, dtype=F64),
+        overlap=torch.tensor(0.0, dtype=F64),
     )
     return uncertainty(contrasts)
 
