@@ -1,5 +1,6 @@
 """The spectrum as a torchmetrics Metric: sums and counts, so merging is exact."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from torchmetrics import Metric
 
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
 from lightning_lyap.dynamics.conversion import as_dynamics
+from lightning_lyap.estimator.remarks import SETTLING
 from lightning_lyap.estimator.result import (
     NUMBERS,
     VECTORS,
@@ -60,8 +62,8 @@ class LyapunovSpectrum(Metric):
         ...     torch.diag(torch.tensor([0.5, 0.25]))
         ... )
         >>> metric = LyapunovSpectrum()
-        >>> metric.update(rnn, torch.ones(3, 20, 1))
-        >>> metric.update(rnn, torch.ones(5, 20, 1))
+        >>> metric.update(rnn, torch.rand(3, 20, 1))
+        >>> metric.update(rnn, torch.rand(5, 20, 1))
         >>> metric.compute()["exponents"], metric.mean_spectrum().num_sequences
         (tensor([-0.6931, -1.3863], dtype=torch.float64), 8)
     """
@@ -180,14 +182,17 @@ class LyapunovSpectrum(Metric):
         elif inputs is None:
             raise TypeError("Expected `inputs` [B, T, I] beside the dynamics, but got None.")
         else:
-            estimate = lyapunov_spectrum(
-                dynamics,
-                inputs,
-                initial_state=initial_state,
-                lengths=lengths,
-                num_exponents=self.settings.num_exponents,
-                **self.settings.estimator_settings(),
-            )
+            with warnings.catch_warnings():
+                # What has settled is known when all batches are: `compute` tells it.
+                warnings.filterwarnings("ignore", SETTLING)
+                estimate = lyapunov_spectrum(
+                    dynamics,
+                    inputs,
+                    initial_state=initial_state,
+                    lengths=lengths,
+                    num_exponents=self.settings.num_exponents,
+                    **self.settings.estimator_settings(),
+                )
         # In the order of the basis vectors: each batch sorts its exponents in its own way.
         shape, columns = estimate.sums.unresolved.shape, estimate.final_basis.shape[2]
         self._take_size(shape, estimate.tangent_size, columns)

@@ -29,6 +29,7 @@ def test_the_file_holds_numbers_and_text_alone(tmp_path: Path) -> None:
             "num_steps",
             "warmup_steps",
             "overlap",
+            "steps_to_settle",
             "statistic_errors",
             "tangent_size",
         ),

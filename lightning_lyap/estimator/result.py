@@ -13,7 +13,7 @@ from lightning_lyap.statistics.batch_means import Contrasts
 from lightning_lyap.statistics.confidence import uncertainty
 from lightning_lyap.statistics.jackknife import jackknife
 from lightning_lyap.statistics.measures import SpectrumMeasures, whole_spectrum_statistics
-from lightning_lyap.statistics.stationarity import drift
+from lightning_lyap.statistics.stationarity import drift, steps_to_settle
 from lightning_lyap.statistics.summary import measure_spectrum
 
 # The fields of `MeanSpectrum` with an entry for each exponent.
@@ -27,7 +27,7 @@ VECTORS = (
     "rounding_errors",
 )
 # Those that are a number, NaN in files that don't tell.
-NUMBERS = ("num_steps", "warmup_steps", "overlap")
+NUMBERS = ("num_steps", "warmup_steps", "overlap", "steps_to_settle")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -71,6 +71,9 @@ class MeanSpectrum:
         warmup_steps: Steps of each before those, on average; NaN in files that don't tell.
         overlap: Part of their counted steps that two of the sequences have in common, on average
             over all pairs, in [0, 1]; all errors are widened by it. NaN in files that don't tell.
+        steps_to_settle: Estimate of the steps of a sequence, half of them as a warm-up, after which
+            all resolved exponents have settled; see the function of that name. NaN where they have,
+            and where nothing tells.
     """
 
     exponents: Tensor
@@ -85,6 +88,7 @@ class MeanSpectrum:
     num_steps: float = math.nan
     warmup_steps: float = math.nan
     overlap: float = math.nan
+    steps_to_settle: float = math.nan
     statistic_errors: Tensor | None = None
 
     @property
@@ -170,7 +174,7 @@ class SpectrumSums(Contrasts):
         """
         mean, error = self.mean, uncertainty(self)
         rounding = self.rounding / max(self.count, 1)
-        settled = drift(self, rounding).settled | mean.isneginf()
+        found = drift(self, rounding)
         warmup_steps, num_steps = (self.steps / max(self.count, 1)).tolist()
         order = mean.argsort(descending=True, stable=True)[:num_exponents]
         resolved = (self.unresolved == 0) & mean.isfinite()
@@ -180,12 +184,13 @@ class SpectrumSums(Contrasts):
             standard_errors=error.standard_errors[order],
             margins=error.margins[order],
             resolved=resolved[order],
-            settled=settled[order],
+            settled=(found.settled | mean.isneginf())[order],
             rounding_errors=rounding[order],
             num_sequences=self.count,
             num_steps=num_steps,
             warmup_steps=warmup_steps,
             overlap=self.mean_overlap,
+            steps_to_settle=steps_to_settle(self, found, resolved, warmup_steps, num_steps),
             tangent_size=tangent_size,
             statistic_errors=jackknife(
                 self, lambda rows: whole_spectrum_statistics(rows[:, order], resolved[order])
@@ -229,6 +234,8 @@ class SpectrumEstimate(LayeredSpectrum):
         per_sequence: Each sequence's own exponents, ``[B, K]``, in the order of the mean.
         valid: Sequences whose states and stretches stayed finite, ``[B]``, bool. The others take
             no part in the means.
+        distinct: Sequences that are no repetition of an earlier one, from the same state on the
+            same inputs, ``[B]``, bool. The others take no part in the means either.
         steps: Steps counted per sequence, without warm-up, ``[B]``, int64.
         order: Index of each exponent in the order in which the basis vectors came, ``[K]``.
         sums: What the mean spectrum was computed from, to be added to those of other sequences.
@@ -245,6 +252,7 @@ class SpectrumEstimate(LayeredSpectrum):
 
     per_sequence: Tensor
     valid: Tensor
+    distinct: Tensor
     steps: Tensor
     order: Tensor
     sums: SpectrumSums
@@ -260,8 +268,8 @@ class SpectrumEstimate(LayeredSpectrum):
         """Compute what the estimate would have been after every orthonormalization.
 
         Returns:
-            Mean over the valid sequences of the exponents over the first ``block_ends[m]`` steps,
-            ``[M, K]``, nats per step; the columns are in the order of the final mean.
+            Mean over the sequences that count of the exponents over the first ``block_ends[m]``
+            steps, ``[M, K]``, nats per step; the columns are in the order of the final mean.
 
         Raises:
             ValueError: If the log-stretches were not kept.
@@ -273,7 +281,7 @@ class SpectrumEstimate(LayeredSpectrum):
         # On the CPU: cumulated sums of CUDA are refused where algorithms must be deterministic.
         sums = self._kept_stretches().cpu().cumsum(0).to(counted.device)
         running = sums / counted.unsqueeze(-1)
-        return running[:, self.valid].mean(1)
+        return running[:, self.valid & self.distinct].mean(1)
 
     def finite_time_exponents(self, window: int) -> Tensor:
         """Average the stretches over consecutive windows: how much stability varies along the way.

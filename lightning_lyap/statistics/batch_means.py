@@ -20,6 +20,8 @@ NUM_SCALES = MAX_BATCHES.bit_length()
 # statistics of the whole spectrum are judged by. 32 groups know their spread to one in eight, and
 # samples of 1024 exponents take 2 MB.
 NUM_GROUPS, NUM_PARTS = 32, 8
+# Sequences that overlap in more than this say next to nothing of each other's spread.
+MOST_OVERLAP = 0.99
 
 Joined = TypeVar("Joined", bound="Contrasts")
 
@@ -72,6 +74,17 @@ class Contrasts:
     def mean_overlap(self) -> float:
         """Part of their steps that two sequences have in common, on average, in [0, 1]."""
         return float(self.overlap) / max(self.count * (self.count - 1), 1)
+
+    @property
+    def repetition(self) -> tuple[float, float]:
+        """How many times as large overlaps make the variance of the mean.
+
+        Than is told by contrasts over time, and by the spread over sequences, part of which they
+        hide; both 1 where nothing overlaps.
+        """
+        rho = min(self.mean_overlap, MOST_OVERLAP)
+        over_time = 1 + (self.count - 1) * rho
+        return over_time, over_time / (1 - rho)
 
     def residuals(self) -> Tensor:
         """Compute the sums of squares that the mean leaves, ``sum (u - lambda w)^2``.

@@ -19,6 +19,10 @@ which can't tell A = 0 from a small A, it is two to three times too wide.
 Where sequences differ more than their course over time says, each has an exponent of its own (other
 attractors, other inputs), and the spread over sequences alone is the error.
 
+Sequences that overlap, each pair in a part rho of its steps on average, are fewer than their number
+says: the variance of the mean is ``1 + (B - 1) rho`` times what B others would have, their spread
+shows ``1 - rho`` of what it is, and degrees of freedom are fewer alike.
+
 Coverage of the 95 % interval, measured over thousands of replicates: 94-96 % for independent
 stretches and for those driven by an AR(1) process of coefficient 0.9, with one to forty sequences
 and a thousand steps in all; 95-100 % for anomalous maps; 91-95 % for four sequences or more of
@@ -84,10 +88,10 @@ def uncertainty(contrasts: Contrasts) -> Uncertainty:
         over_time, known_over_time = pool(variances[1:], degrees[1:], slopes[1:])
         # Fisher's z. A false alarm takes the larger of two valid errors, so that one in four costs
         # a few per cent of width; at one in a hundred, differences that escape it cost coverage.
-        error = (2 / (count - 1) + 2 / known_over_time).sqrt()
+        error = (2 / degrees[0] + 2 / known_over_time).sqrt()
         differ = (spread / over_time).log() > ONE_SIDED_75 * error
         variance = torch.where(differ, spread, variance)
-        known = torch.where(differ, float(count - 1), known)
+        known = torch.where(differ, degrees[0], known)
     errors = torch.where(contrasts.mean.isfinite(), variance.sqrt(), math.nan)
     return Uncertainty(errors, known, errors * t_quantile(known))
 
@@ -107,10 +111,14 @@ def _scales(contrasts: Contrasts) -> tuple[Tensor, Tensor, Tensor]:
         if not 0 < 2 * count * batches <= MAX_BATCHES or terms[scale] < count * batches:
             break
         rows.append((residuals[scale] / count**2, terms[scale], 3 * batches))
-    variances = [row[0] for row in rows]
+    over_time, over_sequences = contrasts.repetition
+    variances = [
+        row[0] * (over_sequences if count > 1 and index == 0 else over_time)
+        for index, row in enumerate(rows)
+    ]
     return (
         torch.stack(variances) if rows else residuals[:0],
-        residuals.new_tensor([row[1] for row in rows]),
+        residuals.new_tensor([max(row[1] / over_time, 1.0) for row in rows]),
         residuals.new_tensor([row[2] for row in rows]),
     )
 

@@ -24,6 +24,7 @@ def test_compute_returns_the_fields_by_name() -> None:
         "settled",
         "statistic_errors",
         "overlap",
+        "steps_to_settle",
         "tangent_size",
         "certified",
     }
