@@ -29,7 +29,7 @@ from lightning_lyap.statistics.batch_means import (
     join_samples,
 )
 
-DRAWN = ("exponents", "std", "resolved", "margins")
+DRAWN = ("exponents", "std", "resolved", "settled", "margins")
 
 
 class LyapunovSpectrum(Metric):

@@ -74,20 +74,22 @@ def draw_figures(
     if not plotting_available():
         return {}
     spectrum, estimate = measurement.spectrum, measurement.estimate
-    several = "s" if spectrum.num_sequences != 1 else ""
     figures = {
         "spectrum": plot_spectrum(
             spectrum.exponents,
             spectrum.std,
             spectrum.resolved,
+            settled=spectrum.settled,
             margins=spectrum.margins,
             layer=spectrum.layer,
-            title=f"{when} · {spectrum.num_sequences} sequence{several}",
+            title=f"{when} · {spectrum.counted}",
         )
     }
     if estimate is not None:
         running = estimate.running_exponents()
-        figures["convergence"] = plot_convergence(running, estimate.block_ends, title=when)
+        figures["convergence"] = plot_convergence(
+            running, estimate.block_ends, settled=estimate.settled, title=when
+        )
     if len(history):
         figures["history"] = history.plot()
     return {name: render(figure) for name, (figure, _) in figures.items()}

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 from lightning_lyap.estimator.result import MeanSpectrum, SpectrumEstimate
+from lightning_lyap.statistics.stationarity import FACTORS, PROBABILITY
 
 # What the sentences match, for those who say them in another way.
 SETTLING = r".* exponents have (not )?settled"
@@ -13,6 +14,8 @@ OVERLAPPING = r".* sequences (repeat others|have .* of their steps in common)"
 
 # Overlaps that make variances larger by less are not worth a warning.
 UNHEARD = 0.05
+# Part of the exponents that `drift` takes for unsettled by chance.
+FALSE_ALARMS = 2 * (1 - PROBABILITY)
 PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -70,11 +73,14 @@ def settling_remark(spectrum: MeanSpectrum) -> str | None:
         spectrum: The spectrum.
 
     Returns:
-        A sentence or two, or None.
+        A sentence or two, or None: also if they are no more than chance alone finds.
     """
     resolved = int(spectrum.resolved.sum())
     moving = int((spectrum.resolved & ~spectrum.settled).sum())
     if not moving or math.isnan(spectrum.num_steps):
+        return None
+    by_chance = FALSE_ALARMS * resolved
+    if not math.isnan(spectrum.steps_to_settle) and moving <= by_chance + 2 * by_chance**0.5:
         return None
     steps = f"{spectrum.num_steps:g} step" + ("s" if spectrum.num_steps != 1 else "")
     if math.isnan(spectrum.steps_to_settle):
@@ -82,8 +88,10 @@ def settling_remark(spectrum: MeanSpectrum) -> str | None:
             f"Whether {moving} of {resolved} exponents have settled is not known: the {steps} "
             "counted are a single block. Their values are growth over these; take more steps."
         )
+    most = max(FACTORS) * (spectrum.num_steps + spectrum.warmup_steps)
+    about = "About" if spectrum.steps_to_settle < most else "More than"
     return (
         f"{moving} of {resolved} exponents have not settled: they are growth over the {steps} "
-        "counted, on its way to the exponents, and their intervals do not cover these. About "
-        f"{spectrum.steps_to_settle:.0f} steps would do, half of them as `warmup_steps`."
+        "counted, on its way to the exponents, and their intervals do not cover these. "
+        f"{about} {spectrum.steps_to_settle:.0f} steps would do, half of them as `warmup_steps`."
     )

@@ -108,6 +108,15 @@ class MeanSpectrum:
         """Whether all N exponents were computed."""
         return self.num_exponents == self.tangent_size
 
+    @property
+    def counted(self) -> str:
+        """What was counted, in words: ``10 sequences x 50 steps after 50``."""
+        words = f"{self.num_sequences} sequence" + ("s" if self.num_sequences != 1 else "")
+        if math.isnan(self.num_steps):
+            return words
+        words += f" x {self.num_steps:.4g} step" + ("s" if self.num_steps != 1 else "")
+        return words + (f" after {self.warmup_steps:.4g}" if self.warmup_steps > 0 else "")
+
     def measures(self) -> SpectrumMeasures:
         """Compute the statistics of the spectrum with their errors; see `SpectrumMeasures`."""
         return measure_spectrum(

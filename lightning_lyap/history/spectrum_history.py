@@ -129,7 +129,13 @@ class SpectrumHistory:
         """
         self._require_spectra()
         epochs = torch.tensor(self.epochs)
-        return plot_history(epochs, self.exponents(), self._rows("resolved"), ax=ax)
+        return plot_history(
+            epochs,
+            self.exponents(),
+            self._rows("resolved"),
+            settled=self._rows("settled"),
+            ax=ax,
+        )
 
     def plot_spectrum(self, index: int = -1, ax: Any = None) -> tuple[Any, Any]:
         """Draw one spectrum with its band and intervals; see `plotting.plot_spectrum`.
@@ -147,9 +153,10 @@ class SpectrumHistory:
             spectrum.exponents,
             spectrum.std,
             spectrum.resolved,
+            settled=spectrum.settled,
             margins=spectrum.margins,
             layer=spectrum.layer,
-            title=f"epoch {self.epochs[index]:g}",
+            title=f"epoch {self.epochs[index]:g} · {spectrum.counted}",
             ax=ax,
         )
 

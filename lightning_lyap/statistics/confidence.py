@@ -105,13 +105,13 @@ def _scales(contrasts: Contrasts) -> tuple[Tensor, Tensor, Tensor]:
     count = contrasts.count
     terms = contrasts.terms.tolist()
     residuals = contrasts.residuals()
+    over_time, over_sequences = contrasts.repetition
     rows = [(residuals[0] / (count - 1) / count, count - 1, 1)] if count > 1 else []
     for scale in range(1, NUM_SCALES):
         batches = 2 ** (scale - 1)
-        if not 0 < 2 * count * batches <= MAX_BATCHES or terms[scale] < count * batches:
+        if not 0 < 2 * count * batches / over_time <= MAX_BATCHES or terms[scale] < count * batches:
             break
         rows.append((residuals[scale] / count**2, terms[scale], 3 * batches))
-    over_time, over_sequences = contrasts.repetition
     variances = [
         row[0] * (over_sequences if count > 1 and index == 0 else over_time)
         for index, row in enumerate(rows)

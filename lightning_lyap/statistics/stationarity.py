@@ -69,7 +69,7 @@ def drift(contrasts: Contrasts, rounding_errors: Tensor) -> Drift:
         rows.append((among / (terms[1] - 1) / terms[1], terms[1] - 1, 1))
     for scale in range(2, NUM_SCALES):
         batches = 2 ** (scale - 1)
-        if 2 * count * batches > MAX_BATCHES or terms[scale] < count * batches:
+        if 2 * count * batches / over_time > MAX_BATCHES or terms[scale] < count * batches:
             break
         rows.append((over_time * residuals[scale] / count**2, terms[scale], batches))
     if not rows:

@@ -146,7 +146,7 @@ def test_the_spectrum_is_drawn_with_intervals_and_layers(monkeypatch: pytest.Mon
     ((_, ax),) = drawn
     names = [text.get_text() for text in ax.get_legend().get_texts()]
     assert names == ["mean", "layer 0", "layer 1", "95 % interval of the mean"]
-    assert ax.get_title() == "epoch 0 · 1 sequence"
+    assert ax.get_title() == "epoch 0 · 1 sequence x 8 steps"
 
 
 def test_a_process_without_sequences_has_no_convergence() -> None:

@@ -1,5 +1,6 @@
 """One sentence each on sequences that repeat or overlap, and on exponents that have not settled."""
 
+import math
 import warnings
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from lightning_lyap import LyapunovSpectrum, lyapunov_spectrum
 from lightning_lyap.estimator.remarks import overlap_remark, settling_remark
+from lightning_lyap.estimator.result import MeanSpectrum
 from tests.cells import build, sequences
 from tests.compare import assert_near
 
@@ -68,6 +70,51 @@ def test_what_has_not_settled_is_told_once_where_the_call_stands() -> None:
     assert "growth over the 100 steps counted" in str(told[0].message)
     assert estimate.steps_to_settle >= 100
     assert f"About {estimate.steps_to_settle:.0f} steps would do" in str(told[0].message)
+
+
+def spectrum(moving: int, **numbers: float) -> MeanSpectrum:
+    """A hundred exponents, of which some have not settled."""
+    ones = torch.ones(100, dtype=torch.float64)
+    return MeanSpectrum(
+        exponents=-ones,
+        std=ones,
+        standard_errors=ones,
+        margins=ones,
+        resolved=ones > 0,
+        settled=torch.arange(100) >= moving,
+        rounding_errors=0 * ones,
+        num_sequences=10,
+        tangent_size=100,
+        **{"num_steps": 50.0, "warmup_steps": 50.0, "steps_to_settle": 400.0} | numbers,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(("moving", "told"), [(0, False), (3, False), (4, True)])
+def test_no_more_than_chance_finds_is_not_told(moving: int, told: bool) -> None:
+    """One in a hundred, and twice its square root."""
+    assert (settling_remark(spectrum(moving)) is not None) is told
+
+
+def test_steps_beyond_measure_are_a_lower_bound() -> None:
+    assert "About 400 steps would do" in str(settling_remark(spectrum(50)))
+    assert "More than 6400 steps" in str(settling_remark(spectrum(50, steps_to_settle=6400.0)))
+
+
+def test_files_of_old_say_nothing() -> None:
+    assert settling_remark(spectrum(100, num_steps=math.nan, steps_to_settle=math.nan)) is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({}, "10 sequences x 50 steps after 50"),
+        ({"warmup_steps": 0.0}, "10 sequences x 50 steps"),
+        ({"num_steps": 1.0, "warmup_steps": 0.0}, "10 sequences x 1 step"),
+        ({"num_steps": math.nan, "warmup_steps": math.nan}, "10 sequences"),
+    ],
+)
+def test_what_was_counted_in_words(numbers: dict[str, float], words: str) -> None:
+    assert spectrum(0, **numbers).counted == words
 
 
 def test_nothing_is_said_of_what_has_settled() -> None:

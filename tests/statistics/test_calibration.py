@@ -7,6 +7,7 @@ each other.
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -184,3 +185,28 @@ def test_the_anomalous_logistic_map_at_r_4() -> None:
             assert float(intervals.margins.median() / (1.96 * spread)) < widest
         shrinkage = float(short.margins.median() / long.margins.median())
         assert shrinkage == pytest.approx(4, rel=0.15)
+
+
+OVERLAPPING = [(10, 10, 100), *(pytest.param(*s, marks=pytest.mark.slow) for s in [(2, 10, 100)])]
+OVERLAPPING += [pytest.param(*s, marks=pytest.mark.slow) for s in [(40, 10, 100), (4, 50, 400)]]
+
+
+@pytest.mark.parametrize(("batch", "shift", "steps"), OVERLAPPING)
+def test_windows_of_one_recording(batch: int, shift: int, steps: int) -> None:
+    """Of 1000 recordings; were they other sequences the intervals would cover 42 to 83 %."""
+    recording = autoregressive(steps + shift * (batch - 1), REPLICATES, 0.5)
+    windows = recording.unfold(1, steps, shift).movedim(3, 0).movedim(2, 1)
+    bins = StretchBins()
+    for t, stretch in enumerate(windows):
+        bins.add(stretch.flatten(1), t + 1)
+    every = torch.ones(batch, dtype=torch.bool)
+    contrasts = bins.contrasts(torch.full((batch,), steps), every)
+    apart = shift * (torch.arange(batch).unsqueeze(0) - torch.arange(batch).unsqueeze(1)).abs()
+    shared = (steps - apart).clamp(min=0).to(F64).fill_diagonal_(0).sum() / steps
+    told, untold = (
+        uncertainty(replace(contrasts, overlap=overlap)).margins
+        for overlap in (shared, torch.tensor(0.0, dtype=F64))
+    )
+    covered, before = ((contrasts.mean.abs() <= m).double().mean() for m in (told, untold))
+    assert between(covered, 0.92, 0.98), covered
+    assert float(before) < 0.86
