@@ -26,6 +26,7 @@ def spectrum(exponents: Sequence[float], tangent_size: int | None = None) -> Mea
         num_steps=50.0,
         warmup_steps=50.0,
         overlap=0.0,
+        steps_to_settle=100.0,
         statistic_errors=torch.full((len(OF_THE_WHOLE), 2), 0.05, dtype=torch.float64),
         rounding_errors=torch.zeros_like(values),
         num_sequences=4,
