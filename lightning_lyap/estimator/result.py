@@ -46,7 +46,8 @@ class MeanSpectrum:
             NaN where it does not exist: with a single sequence of a single block, and where an
             exponent is ``-inf``.
         margins: Half-width of the 95 % interval, ``[K]``: the standard error times the quantile of
-            Student's t distribution.
+            Student's t distribution. That of a single sequence is about its own exponent: whether
+            others have another one it can't tell.
         resolved: Whether every stretch that entered the exponent stood out from the rounding noise
             of its factorization, ``[K]``, bool; see `orthonormalize`. What is not resolved is noise
             at best (or exactly ``-inf``) and wants float64 or a smaller ``orthonormalize_every``.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_lyap.statistics.batch_means import MAX_BATCHES, NUM_SCALES, Contrasts
-from lightning_lyap.statistics.confidence import pool, t_quantile
+from lightning_lyap.statistics.confidence import long_enough, pool, t_quantile
 
 # A difference that chance alone exceeds in one exponent of a hundred is taken for a drift.
 PROBABILITY = 0.995
@@ -74,11 +74,10 @@ def drift(contrasts: Contrasts, rounding_errors: Tensor) -> Drift:
         rows.append((over_time * residuals[scale] / count**2, terms[scale], batches))
     if not rows:
         return Drift(nothing, nothing)
-    variance, degrees = pool(
-        torch.stack([row[0] for row in rows]),
-        mean.new_tensor([max(row[1] / over_time, 1.0) for row in rows]),
-        mean.new_tensor([row[2] for row in rows]),
-    )
+    variances = torch.stack([row[0] for row in rows])
+    known = mean.new_tensor([max(row[1] / over_time, 1.0) for row in rows])
+    kept = long_enough(variances, known, first=int(terms[1] > 1))
+    variance, degrees = pool(variances, kept, mean.new_tensor([row[2] for row in rows]))
     chance = t_quantile(degrees, PROBABILITY) * variance.sqrt()
     # Each half has half of the steps: its mean is twice its part of the whole.
     return Drift(2 * mean, 2 * chance + NEGLIGIBLE + rounding_errors)
