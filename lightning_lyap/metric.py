@@ -203,7 +203,9 @@ class LyapunovSpectrum(Metric):
             else:
                 added = getattr(self, name) + added
             setattr(self, name, added)
-        self.uncertified = self.uncertified + int(not estimate.certificate.passed)
+        # A batch that is lost adds nothing to the means, and makes them no less certain.
+        lost = estimate.num_sequences == 0
+        self.uncertified = self.uncertified + int(not (lost or estimate.certificate.passed))
 
     def _take_size(self, shape: torch.Size, tangent_size: int, columns: int) -> None:
         """Take over the size of a spectrum, if it agrees with those before; see `_check_size`."""
@@ -243,8 +245,8 @@ class LyapunovSpectrum(Metric):
 
         Returns:
             The fields of `LayeredSpectrum` by name, ``layer`` only where there are several, and
-            ``certified``, whether every batch passed its `Certificate`. torchmetrics leaves out the
-            dimension of ``[K]`` when K = 1.
+            ``certified``, whether every batch passed its `Certificate`, and some sequence stayed
+            finite. torchmetrics leaves out the dimension of ``[K]`` when K = 1.
         """
         scales = self.weights.new_zeros(NUM_SCALES, 1)
         sums = SpectrumSums(
@@ -264,7 +266,7 @@ class LyapunovSpectrum(Metric):
         values = {name: torch.as_tensor(value) for name, value in vars(spectrum).items()}
         if 0 < self.block_columns < self.unresolved.numel():
             values["layer"] = order // self.block_columns
-        return values | {"certified": self.uncertified == 0}
+        return values | {"certified": (self.uncertified == 0) & (values["num_sequences"] > 0)}
 
     def mean_spectrum(self) -> LayeredSpectrum:
         """Return what `compute` returns as a spectrum with its statistics."""

@@ -52,9 +52,9 @@ CASES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("too long", {"lengths": [11, 4]}, ValueError, "at most the 10 steps .* from 4 to 11"),
     (
         "all warm-up",
-        {"lengths": [5, 10], "warmup_steps": 5},
+        {"lengths": [5, 4], "warmup_steps": 5},
         ValueError,
-        "but got lengths from 5 to 10. Use longer sequences or a shorter warm-up",
+        "but got lengths from 4 to 5. Use longer sequences or a shorter warm-up",
     ),
     ("start", {"initial_state": torch.zeros(1, 3, 4)}, ValueError, r"but got \[\(1, 3, 4\)\]"),
     ("start numbers", {"initial_state": [0.0]}, TypeError, "a state .*, but got float"),
@@ -122,8 +122,9 @@ def test_padding_may_hold_anything() -> None:
     x[0, 4:] = math.nan
     estimate = lyapunov_spectrum(nn.RNN(3, 4), x, lengths=torch.tensor([4, 10]))
     assert estimate.steps.tolist() == [4, 10]
-    with pytest.raises(ValueError, match="Expected finite `inputs`"):
-        lyapunov_spectrum(nn.RNN(3, 4), x, lengths=[5, 10])
+    with pytest.warns(RuntimeWarning, match="1 with inputs that are not finite"):
+        estimate = lyapunov_spectrum(nn.RNN(3, 4), x, lengths=[5, 10])
+    assert estimate.valid.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("lengths", [[3, 4], torch.tensor([3, 4]), np.array([3, 4])])

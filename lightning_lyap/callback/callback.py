@@ -209,8 +209,8 @@ class LyapunovSpectrumCallback(Callback):
         """Measure the network before training, unless a run goes on."""
         probe, reporter = self._prepare(trainer, pl_module)
         self._lay_out(trainer, pl_module)
-        # Ready after a watched sanity check, or with windows of the DataModule's.
-        wanted, ready = self._is_before_training(trainer), probe.source.is_ready
+        # Measured in a watched sanity check, or with windows of the DataModule's.
+        wanted, ready = self._is_before_training(trainer), probe.is_ready
         if wanted and ready:
             reporter.log_before_training(reporter.publish(probe.take(), self.every_n_validations))
         reporter.recall()
@@ -240,7 +240,8 @@ class LyapunovSpectrumCallback(Callback):
     ) -> None:
         """Measure after the last batch, before other callbacks change the weights back (EMA)."""
         probe, _ = self._prepare(trainer, pl_module)
-        if probe.is_due and is_last_batch(trainer):
+        sought = trainer.sanity_checking and probe.source.is_watching
+        if (probe.is_due or sought) and is_last_batch(trainer):
             probe.measure()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

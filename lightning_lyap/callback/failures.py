@@ -131,9 +131,17 @@ class Failures:
             elif lost:
                 self._warn_once(
                     f"{lost} of the sequences of {module!r} did not stay finite and are left out "
-                    "of its spectrum: the state or the tangent vectors overflowed. Look at the "
-                    "weights and inputs, lower `orthonormalize_every`, or use dtype='float64'.",
+                    "of its spectrum: inputs are not finite, or the state or the tangent vectors "
+                    "overflowed. Look at the weights and inputs, lower `orthonormalize_every`, or "
+                    "use dtype='float64'.",
                     "lost",
+                )
+            if measurement.num_short and not measurement.is_lost:
+                self._warn_once(
+                    f"{measurement.num_short} of the sequences of {module!r} are left out of its "
+                    "spectrum: they are no longer than the warm-up. Lower `warmup_steps`, or offer "
+                    "longer sequences.",
+                    "short",
                 )
             if fault is not None:
                 self.uncertified(module, fault)

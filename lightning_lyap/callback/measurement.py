@@ -42,13 +42,19 @@ class Measurement:
 
     @property
     def num_lost(self) -> int:
-        """How many sequences of this process did not stay finite."""
-        return 0 if self.estimate is None else int((~self.estimate.valid).sum())
+        """How many sequences of this process did not stay finite, short ones apart."""
+        estimate = self.estimate
+        return 0 if estimate is None else int((~estimate.valid & (estimate.steps > 0)).sum())
+
+    @property
+    def num_short(self) -> int:
+        """How many sequences of this process have no step beyond the warm-up."""
+        return 0 if self.estimate is None else int((self.estimate.steps == 0).sum())
 
     @property
     def fault(self) -> str | None:
-        """Which checks of the certificate failed in this process; None if all is well."""
-        if self.certified:
+        """Which checks of the certificate failed in this process; None if all is well, or lost."""
+        if self.certified or self.is_lost:
             return None
         failures = () if self.estimate is None else self.estimate.certificate.failures
         return "; ".join(failures) or "the certificate fails in another process"
@@ -128,7 +134,7 @@ def estimate_spectra(
             for said_once in (SETTLING, OVERLAPPING):
                 warnings.filterwarnings("ignore", said_once)
             if quiet:
-                warnings.filterwarnings("ignore", r"\d+ of \d+ sequences did not stay finite")
+                warnings.filterwarnings("ignore", r"\d+ of \d+ sequences (did not|are left)")
             estimate = spectrum_on(
                 modules[name],
                 driving,

@@ -76,6 +76,11 @@ class NetworkProbe:
         self.is_due = False
         self._measured: NetworkMeasurement | None = None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a measurement to take, or it is known what to measure on."""
+        return self._measured is not None or self.source.is_ready
+
     def begin(self, due: bool) -> None:
         """Begin a round, a validation or a test, and watch the modules if their inputs are needed.
 

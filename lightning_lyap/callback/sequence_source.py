@@ -65,6 +65,11 @@ class SequenceSource:
         given = self._offered is not None or self._failure is not None
         return given or self._watcher is not None
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether the modules are watched in the batches that come."""
+        return self._watcher is not None
+
     def watch(self) -> None:
         """Begin to watch the modules, where the DataModule has no windows to offer."""
         self.stop()

@@ -115,7 +115,7 @@ class Inspector:
             state, basis = start
             complete = self._system.num_blocks * basis.shape[2] == self._system.tangent_size
             complete = complete and self._volumes
-            self._deferred.append(_Block(self._blocks, state, drive, complete, None, *result[1:]))
+            self._deferred.append(_Block(self._blocks, state, drive, complete, None, *result[1:4]))
             if self._products and self._blocks == 1 and basis.shape[2] > 1:
                 self._basis = basis
 

@@ -11,14 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lyap.certificate.result import Check, worst
+from lightning_lyap.certificate.returned import Returned, returned_by_torch
 from lightning_lyap.dynamics import AutodiffDynamics
 from lightning_lyap.dynamics.base import DynamicalSystem, State
-from lightning_lyap.dynamics.evaluation_mode import in_evaluation_mode
+from lightning_lyap.dynamics.evaluation_mode import as_evaluated
 from lightning_lyap.dynamics.stacked import StackedRecurrence
 
 # Steps compared with a module's own forward pass, and how many eps, or how much in half precision,
 # they may differ by.
 FORWARD_STEPS = 4
+# Steps of a forward pass of a module's own whose outputs are compared, where none was watched.
+OWN_STEPS = 100
 FORWARD_EPS, FORWARD_MOST = 1e3, 0.05
 # Steps of two differences of states, relative to each entry, and what they may be off by. The wider
 # one tells where a step rounds to half precision inside.
@@ -68,6 +71,34 @@ def forward_check(
     residual = max(_difference(*pair) for pair in zip(got, own, strict=True))
     grown = max(_difference(*pair) for pair in zip(nearby, got, strict=True))
     return Check(residual, grown if tolerance < grown < math.inf else tolerance)
+
+
+def own_pass(module: Any, system: DynamicalSystem, inputs: Tensor, state: State) -> Returned | None:
+    """Run the forward pass of a torch module on some steps, and return what it returned.
+
+    Args:
+        module: The module.
+        system: The dynamics.
+        inputs: Steps that all sequences have, ``[B, t, I]``.
+        state: What they start from, tensors ``[B, ...]``.
+
+    Returns:
+        Its outputs and its last state; None for other modules, and where it is of another form.
+    """
+    if not isinstance(system, StackedRecurrence) or not isinstance(module, nn.RNNBase):
+        return None
+    weight = next(module.parameters())
+    x = inputs.detach().to(weight.device, weight.dtype)
+    given = tuple(part.to(weight.dtype) for part in _parts(system.export_state(state)))
+    result = _own_result(module, x, given)
+    form = [part.shape for part in given]
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Tensor):
+        return None
+    outputs = result[0] if module.batch_first else result[0].transpose(0, 1)
+    parts = _tried(lambda: _parts(result[1])) or ()
+    if outputs.shape[:2] != x.shape[:2] or [part.shape for part in parts] != form:
+        return None
+    return returned_by_torch(outputs, result[1], torch.finfo(weight.dtype).eps)
 
 
 def difference_check(system: DynamicalSystem, inputs: Tensor, initial_state: Any) -> Check | None:
@@ -148,28 +179,41 @@ def _last_state(system: DynamicalSystem, drive: Tensor, state: State) -> tuple[T
 
 
 def _own_last_state(module: Any, inputs: Tensor, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Run a module's or a cell's own forward pass, as it is evaluated, and leave no trace.
+    """Return a module's or a cell's own state after ``[B, t, I]``; empty if it is of another form.
 
-    Return its state after ``[B, t, I]``; empty if the forward pass is of another form.
+    See `_own_result`.
     """
+    result = _own_result(module, inputs, given)
 
     def last_state() -> tuple[Tensor, ...]:
+        state = result[1] if isinstance(module, nn.RNNBase) else result
+        return tuple(part.double() for part in _parts(state))
+
+    # A subclass may return anything.
+    return _tried(last_state) or ()
+
+
+def _own_result(module: Any, inputs: Tensor, given: tuple[Tensor, ...]) -> Any:
+    """Run a module's or a cell's own forward pass, as it is evaluated, and leave no trace.
+
+    Return what it returns after ``[B, t, I]``; None if it takes other arguments.
+    """
+
+    def result() -> Any:
         state: Any = given if len(given) > 1 else given[0]
         generators = torch.random.fork_rng([inputs.device] if inputs.is_cuda else [])
-        with in_evaluation_mode(module), generators:
+        with as_evaluated(module), generators:
             # Not by a call: the hooks on the module are the user's.
             if isinstance(module, nn.RNNBase):
                 x = inputs if module.batch_first else inputs.transpose(0, 1)
-                state = module.forward(x, state)[1]
-            else:
-                for x in inputs.unbind(1):
-                    state = module.forward(x, state)
-        return tuple(part.double() for part in _parts(state))
+                return module.forward(x, state)
+            for x in inputs.unbind(1):
+                state = module.forward(x, state)
+        return state
 
     cudnn, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False  # TF32, as a rule
     try:
-        # A subclass may take other arguments and return anything.
-        return _tried(last_state) or ()
+        return _tried(result)
     finally:
         torch.backends.cudnn.enabled = cudnn
 

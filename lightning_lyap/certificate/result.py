@@ -12,10 +12,12 @@ class Check(NamedTuple):
     Attributes:
         residual: Not negative.
         bound: Positive; a larger residual is a fault.
+        hint: What a fault may come from, and the remedy; empty where nothing more is known.
     """
 
     residual: float
     bound: float
+    hint: str = ""
 
     @property
     def passed(self) -> bool:
@@ -39,7 +41,7 @@ def worst(checks: Iterable[Check | None]) -> Check | None:
 
     Example:
         >>> worst([Check(1e-3, 1.0), None, Check(1e-5, 1e-6)])
-        Check(residual=1e-05, bound=1e-06)
+        Check(residual=1e-05, bound=1e-06, hint='')
     """
     return max((c for c in checks if c is not None), key=lambda c: c.severity, default=None)
 
@@ -61,23 +63,35 @@ class Certificate:
         tangent_map: ``|J v - dF(v)| / max(1, |dF(v)|)`` for a random unit vector v, with dF by
             automatic differentiation of the states; for a step function, which is differentiated so
             itself, by a difference of its states, to 1e-2 of the largest entry.
-        states: Largest difference between the first states and those of the own forward pass of a
-            torch module or cell, or, for a step function, those of the same step done again and of
-            a sequence alone; relative to the larger of 1 and the largest state.
+        precision: ``|J (a v + b w) - a J v - b J w| / (|a J v| + |b J w|)`` of a step function's or
+            your own dynamics' tangent map, for random v and w: larger than rounding where a step
+            computes in lower precision than that of its state, so that trailing exponents are
+            noise.
+        states: Largest difference, at all steps recorded, between the states of the dynamics and
+            what a torch module (its outputs and last state), a cell (its states) or a registered
+            module (what it returns in the shape of its outputs, states or last state) returned in
+            the network's own forward pass. Each step starts from the state returned before, as far
+            as that is told; else the bound grows with what the network makes of rounding errors.
+            Without a forward pass that was watched: of the first hundred steps of a torch module,
+            the first four of a cell. For a step function also between a step, the same done again,
+            and that of a sequence alone. Relative to the larger of 1 and the largest state.
         orthogonality: Largest entry of ``|Q^T Q - I|``; of large complete bases on the CPU, which
             are not written out, that of ``|X Q Q^T X^T - I|`` for four random orthonormal rows X.
         rounding_error: Largest bound of the rounding error of a resolved exponent, nats per step.
             What is lost by the interval between factorizations is part of it. None if no exponent
             is resolved.
+        num_sequences: Sequences that stayed finite and are counted in the means. None: not known.
         num_factorizations: Factorizations that were counted.
         num_redone: Factorizations that were taken back because their block was too long.
     """
 
     sum_rule: Check | None = None
     tangent_map: Check | None = None
+    precision: Check | None = None
     states: Check | None = None
     orthogonality: Check | None = None
     rounding_error: float | None = None
+    num_sequences: int | None = None
     num_factorizations: int = 0
     num_redone: int = 0
 
@@ -89,17 +103,26 @@ class Certificate:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """The checks that failed and by how much; empty if all is well."""
+        """What speaks against the estimate; empty if all is well.
+
+        The checks that failed, by how much and what it may come from; that no sequence stayed
+        finite; or that nothing was checked.
+        """
+        if self.num_sequences == 0:
+            return ("no sequence stayed finite",)
+        if not self.checks:
+            return ("nothing was checked",)
         return tuple(
             f"{name} is off by {check.residual:.2g}, rounding explains {check.bound:.2g}"
+            + (f" ({check.hint})" if check.hint else "")
             for name, check in self.checks.items()
             if not check.passed
         )
 
     @property
     def passed(self) -> bool:
-        """Whether every check that was made holds."""
+        """Whether there were checks, and every one of them holds for sequences that are counted."""
         return not self.failures
 
 
-IDENTITIES = ("sum_rule", "tangent_map", "states", "orthogonality")
+IDENTITIES = ("sum_rule", "tangent_map", "precision", "states", "orthogonality")

@@ -151,6 +151,35 @@ class AutodiffDynamics(DynamicalSystem):
 
         return self._first(advance, part, drive), push
 
+    def step_with_output(self, drive: Tensor, state: State) -> tuple[State, Tensor | None]:
+        """Advance by the user's function, without a tangent map.
+
+        Args:
+            drive: ``[B, I]``.
+            state: Tensors ``[B, N_i]``.
+
+        Returns:
+            The new state, and the output ``[B, P]`` of a function that returns (output, new state);
+            None of others.
+        """
+        new, result = self._call(drive, state)
+        pair = isinstance(result, tuple | list) and len(result) == 2
+        first = result[0] if pair and self._form.tensors(result) is None else None
+        is_output = isinstance(first, Tensor) and first.ndim == 2
+        return new, first if is_output else None
+
+    def find_state(self, result: Any, shapes: list[tuple[int, ...]]) -> State | None:
+        """Find a state in what a module returned, as in what the step function returns.
+
+        Args:
+            result: Anything.
+            shapes: Of the state's tensors there.
+
+        Returns:
+            The tensors, or None if there is no state.
+        """
+        return read_new_state(self._form, shapes, result)
+
     def coordinates(self, state: State) -> Tensor:
         """Return those parts of a state that make up the tangent space, ``[B, N]``."""
         return torch.cat([state[index] for index in self._active], dim=-1)
@@ -185,7 +214,11 @@ class AutodiffDynamics(DynamicalSystem):
             ) from error
 
     def _advance(self, drive: Tensor, state: State) -> State:
-        """Call the user's function on copies and find the new state in what it returns."""
+        """Call the user's function; return the new state."""
+        return self._call(drive, state)[0]
+
+    def _call(self, drive: Tensor, state: State) -> tuple[State, Any]:
+        """Call the user's function on copies; return the new state, and all that it returned."""
         given = self._form.build(tuple(tensor.clone() for tensor in state))
         result = self._step(drive.clone(), given)
         new = read_new_state(self._form, shapes_of(state), result)
@@ -201,7 +234,7 @@ class AutodiffDynamics(DynamicalSystem):
                 "Expected the step function to return a state of real numbers, but got complex "
                 "ones. Stack real and imaginary part: the tangent space is real."
             )
-        return tuple(tensor.to(self.dtype) for tensor in new)
+        return tuple(tensor.to(self.dtype) for tensor in new), result
 
     def _tensors(self, state: Any) -> State:
         """Take the tensors, ``[B, N_i]`` each, out of a state in the user's form."""

@@ -140,6 +140,11 @@ class DynamicalSystem(Dynamics):
         return False
 
     @property
+    def couples_layers(self) -> bool:
+        """Whether this is a stack whose layers have one basis together."""
+        return False
+
+    @property
     def runs_in_threads(self) -> bool:
         """Whether several threads may take steps at the same time."""
         return False

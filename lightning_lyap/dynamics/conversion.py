@@ -9,7 +9,7 @@ from torch import nn
 from lightning_lyap._checks import check_choice
 from lightning_lyap.dynamics.autodiff import AutodiffDynamics
 from lightning_lyap.dynamics.base import DynamicalSystem, Dynamics, UserDynamics
-from lightning_lyap.dynamics.evaluation_mode import in_evaluation_mode
+from lightning_lyap.dynamics.evaluation_mode import as_evaluated
 from lightning_lyap.dynamics.registry import TORCH_CELL, Recurrence, recurrence_of
 from lightning_lyap.dynamics.torch_modules import (
     RECURRENT_MODULES,
@@ -56,7 +56,7 @@ def as_dynamics(
             "of it, with its sizes."
         )
     if isinstance(dynamics, nn.Module):
-        with in_evaluation_mode(dynamics):
+        with as_evaluated(dynamics):
             return _of_module(dynamics, initial_state, state, dtype)
     if isinstance(dynamics, Dynamics):
         return dynamics if isinstance(dynamics, DynamicalSystem) else UserDynamics(dynamics)

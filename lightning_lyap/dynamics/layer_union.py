@@ -38,6 +38,11 @@ class UncoupledLayers(StackedRecurrence):
         return len(self.layers)
 
     @property
+    def couples_layers(self) -> bool:
+        """False: each has its own."""
+        return False
+
+    @property
     def takes_reflectors(self) -> bool:
         """Whether the layers do."""
         return all(layer.takes_reflectors for layer in self.layers)

@@ -145,6 +145,11 @@ class StackedRecurrence(DynamicalSystem):
         return True
 
     @property
+    def couples_layers(self) -> bool:
+        """Whether there are several."""
+        return len(self.layers) > 1
+
+    @property
     def takes_reflectors(self) -> bool:
         """Whether this is one layer that does: the matrix of a stack is never formed."""
         return len(self.layers) == 1 and self.layers[0].takes_reflectors

@@ -11,6 +11,10 @@ from lightning_lyap.estimator.result import SpectrumEstimate, SpectrumSums, Time
 from lightning_lyap.estimator.trajectories import Trajectories
 from lightning_lyap.statistics.batch_means import joined
 
+# What rounding may have turned of an exponent that is resolved, nats in all: what has turned more
+# may have turned altogether.
+MOST_TURNED = 0.03
+
 
 def _valid_sequences(part: Trajectories) -> Tensor:
     """Return which sequences stayed finite, ``[B]``, bool; exponents may be minus infinity."""
@@ -32,8 +36,9 @@ def _sums_of(part: Trajectories) -> SpectrumSums:
     """Return the sums over distinct, finite sequences, in the order of the basis vectors."""
     counted = _valid_sequences(part) & _distinct_sequences(part)
     shared = part.sums[:, 0] * 0 if part.overlap is None else part.overlap.shared
-    rounding = (part.rounding / part.steps.unsqueeze(-1))[counted]
-    resolved = part.resolved[counted]
+    turned, steps = part.turned, part.steps.unsqueeze(-1)
+    rounding = ((part.rounding + turned) / steps)[counted]
+    resolved = (part.resolved & (turned < MOST_TURNED))[counted]
     if part.schedule.tolerance is not None:
         resolved = resolved & (rounding.mean(0) <= part.schedule.tolerance)
     contrasts = vars(part.bins.contrasts(part.steps, counted))
@@ -112,6 +117,7 @@ def assemble(
         block_ends=torch.tensor(block_ends, device=sums.squares.device),
         certificate=Certificate(
             **found,
+            num_sequences=spectrum.num_sequences,
             rounding_error=known.max().item() if known.numel() else None,
             num_factorizations=sum(len(group.longest.block_ends) for group in groups),
             num_redone=sum(group.longest.redone for group in groups),

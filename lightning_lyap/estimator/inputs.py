@@ -1,14 +1,66 @@
 """Checks of the tensors the estimator is given, before any work starts."""
 
-from typing import Any
+from math import nan
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lightning_lyap._checks import check_count, check_readable
-from lightning_lyap.dynamics.base import DynamicalSystem
+from lightning_lyap.dynamics.base import DynamicalSystem, State
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Sequences(NamedTuple):
+    """Which of the driving sequences can be measured.
+
+    Attributes:
+        ends: Length of each sequence, ``[B]``, int64; that of the longest for those left out, which
+            run along with the others and never end a block.
+        not_finite: Which have inputs that are not finite, ``[B]``, bool.
+        too_short: Which have no step beyond the warm-up, ``[B]``, bool. All on the CPU.
+    """
+
+    ends: Tensor
+    not_finite: Tensor
+    too_short: Tensor
+
+    @property
+    def left_out(self) -> Tensor:
+        """Which are left out of the spectrum, ``[B]``, bool."""
+        return self.not_finite | self.too_short
+
+    def prepared(self, inputs: Tensor, state: State, basis: Tensor) -> tuple[Tensor, State, Tensor]:
+        """Let those that are left out be lost from the start: inputs of zero, states of NaN.
+
+        Args:
+            inputs: ``[B, T, I]``.
+            state: Tensors ``[B, ...]``.
+            basis: ``[B, N, K]``.
+
+        Returns:
+            The same, where none is left out.
+        """
+        if not bool(self.left_out.any()):
+            return inputs, state, basis
+
+        def filled(tensor: Tensor, value: float) -> Tensor:
+            rows = self.left_out.to(tensor.device).view(-1, *[1] * (tensor.ndim - 1))
+            return tensor.masked_fill(rows, value)
+
+        lost = tuple(filled(part, nan) if part.is_floating_point() else part for part in state)
+        return filled(inputs, 0.0), lost, filled(basis, nan)
+
+    @property
+    def reasons(self) -> str:
+        """Why sequences are left out, and how many; empty if none is."""
+        short = self.too_short & ~self.not_finite
+        parts = {
+            "with inputs that are not finite": self.not_finite,
+            "no longer than the warm-up": short,
+        }
+        return ", ".join(f"{int(rows.sum())} {why}" for why, rows in parts.items() if rows.any())
 
 
 def check_weights(dynamics: Any) -> None:
@@ -39,7 +91,7 @@ def check_inputs(
     lengths: Any,
     warmup_steps: int,
     dtype: torch.dtype | None,
-) -> Tensor:
+) -> Sequences:
     """Check the driving sequences and their lengths.
 
     Args:
@@ -51,11 +103,12 @@ def check_inputs(
         dtype: The type asked for, or None.
 
     Returns:
-        The lengths, ``[B]``, int64, on the CPU.
+        The lengths, and which sequences are left out: their inputs are not finite, or they are no
+        longer than the warm-up.
 
     Raises:
         TypeError: If the inputs are no dense floating-point tensor.
-        ValueError: If a shape or range is wrong, or an input is not finite.
+        ValueError: If a shape or range is wrong, or no sequence is left.
     """
     if not isinstance(inputs, Tensor) or inputs.dtype not in FLOATING:
         got = inputs.dtype if isinstance(inputs, Tensor) else type(inputs).__name__
@@ -72,12 +125,15 @@ def check_inputs(
     ends = _check_lengths(inputs, lengths, warmup_steps)
     steps = torch.arange(inputs.shape[1], device=inputs.device)
     read = steps < ends.to(inputs.device).unsqueeze(1)
-    if not bool((inputs.isfinite().all(-1) | ~read).all()):
+    not_finite = (~inputs.isfinite().all(-1) & read).any(1).cpu()
+    too_short = ends <= warmup_steps
+    found = Sequences(ends, not_finite, too_short)
+    if bool(found.left_out.all()):
         raise ValueError(
-            "Expected finite `inputs`, but got NaN or infinite values. Fill or leave out what is "
-            "missing; padding beyond `lengths` is never read."
+            "Expected finite `inputs`, but got NaN or infinite values in every sequence. Fill or "
+            "leave out what is missing; padding beyond `lengths` is never read."
         )
-    return ends
+    return found._replace(ends=ends.masked_fill(found.left_out, int(ends[~found.left_out].max())))
 
 
 def _check_shape(dynamics: Any, inputs: Tensor) -> None:
@@ -113,11 +169,12 @@ def _check_lengths(inputs: Tensor, lengths: Any, warmup_steps: int) -> Tensor:
             f"Expected `lengths` of shape [{batch_size}], one per sequence, "
             f"but got {tuple(ends.shape)}."
         )
-    if int(ends.min()) <= warmup_steps or int(ends.max()) > num_steps:
+    lowest, highest = int(ends.min()), int(ends.max())
+    if highest <= warmup_steps or highest > num_steps or lowest < 1:
         raise ValueError(
-            f"Expected every sequence to have more than the {warmup_steps} steps of "
+            f"Expected sequences with more than the {warmup_steps} steps of "
             f"`warmup_steps` and at most the {num_steps} steps of `inputs`, but got lengths from "
-            f"{int(ends.min())} to {int(ends.max())}. Use longer sequences or a shorter warm-up."
+            f"{lowest} to {highest}. Use longer sequences or a shorter warm-up."
         )
     return ends
 

@@ -48,7 +48,7 @@ def overlap_remark(estimate: SpectrumEstimate) -> str | None:
     Returns:
         A sentence or two, or None.
     """
-    repeated, total = int((~estimate.distinct).sum()), estimate.distinct.numel()
+    repeated, total = int((estimate.valid & ~estimate.distinct).sum()), int(estimate.valid.sum())
     said = []
     if repeated:
         said.append(

@@ -116,7 +116,7 @@ class AutoInterval:
     def accepts(self, steps: int, result: Factorization, counted: bool) -> bool:
         """Take the block back if it was too long, learn from it if not; see `FixedInterval`."""
         # Many small decisions follow: waiting once for the device is enough.
-        stretches, resolved, errors = (part.cpu() for part in result[1:])
+        stretches, resolved, errors = (part.cpu() for part in result[1:4])
         finite = ~(stretches.isnan() | stretches.isposinf()).any(-1)
         infinite, zeros = int((~finite).sum()), int(stretches.isneginf().sum())
         # Overflow and underflow, if a single step did not bring about as much.

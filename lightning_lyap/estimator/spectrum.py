@@ -1,7 +1,9 @@
 """The estimator: Algorithms 1 and 2 of the paper, batched over sequences, without Lightning."""
 
+import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,8 +17,9 @@ from lightning_lyap._checks import (
     check_state_tensors,
 )
 from lightning_lyap._device import full_precision
-from lightning_lyap.certificate.forward_pass import FORWARD_STEPS, difference_check, forward_check
+from lightning_lyap.certificate.beside_the_run import checks_beside_the_run
 from lightning_lyap.certificate.result import Certificate
+from lightning_lyap.certificate.returned import Returned
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
 from lightning_lyap.dynamics.base import DynamicalSystem
 from lightning_lyap.dynamics.conversion import as_dynamics
@@ -30,6 +33,7 @@ from lightning_lyap.estimator.batching import (
     split_into_groups,
 )
 from lightning_lyap.estimator.inputs import (
+    Sequences,
     check_basis,
     check_inputs,
     check_time_chunks,
@@ -64,6 +68,7 @@ def lyapunov_spectrum(
     keep_log_stretches: bool = False,
     progress: Progress | None = None,
     time_chunks: int = 1,
+    returned: Returned | None = None,
 ) -> SpectrumEstimate:
     r"""Estimate the Lyapunov spectrum of a driven recurrent network.
 
@@ -137,20 +142,25 @@ def lyapunov_spectrum(
             of the states. Never more chunks than blocks, or than fit into the memory;
             ``chunks`` of the estimate says how it went. Not with ``target_stderr`` or automatic
             intervals. Default 1: none.
+        returned: What the module returned in a forward pass on these sequences, as
+            `InputRecorder` records it for `spectra_of` and the callback: the certificate compares
+            it with the states at all steps. Default: nothing is known.
 
     Returns:
         The estimate; see `SpectrumEstimate`.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If a shape or a range is wrong, or the module is bidirectional.
+        ValueError: If a shape or a range is wrong, no sequence is left, or the module is
+            bidirectional.
         RuntimeError: If a step function fails on such inputs, or can't be differentiated.
 
     Warns:
-        RuntimeWarning: If the states or stretches of a sequence did not stay finite; such sequences
-            are left out of the means. If sequences repeat each other or overlap, see
-            `find_overlap`: repetitions are left out of the means, the errors of what overlaps are
-            wider. If exponents have not settled. If the estimate fails its certificate.
+        RuntimeWarning: If the states or stretches of a sequence did not stay finite, its inputs are
+            not finite, or it is no longer than the warm-up; such sequences are left out of the
+            means. If sequences repeat each other or overlap, see `find_overlap`: repetitions are
+            left out of the means, the errors of what overlaps are wider. If exponents have not
+            settled. If the estimate fails its certificate.
 
     Example:
         >>> rnn = nn.RNN(1, 2, nonlinearity="relu", bias=False)
@@ -176,19 +186,22 @@ def lyapunov_spectrum(
     check_weights(dynamics)
     check_state_tensors(initial_state)
     system = uncouple(as_dynamics(dynamics, initial_state, state, dtype), layers)
-    ends = check_inputs(system, dynamics, inputs, lengths, warmup_steps, dtype)
+    usable = check_inputs(system, dynamics, inputs, lengths, warmup_steps, dtype)
     with full_precision(system.device.type):
         batch_size = inputs.shape[0]
         first_state = system.initial_state(initial_state, batch_size)
         basis = _starting_basis(system, batch_size, num_exponents, initial_basis, seed)
-        start = Start(system.drive(inputs.detach().to(system.device)), first_state, basis, ends)
+        inputs, first_state, basis = usable.prepared(inputs, first_state, basis)
+        drive = system.drive(inputs.detach().to(system.device))
+        start = Start(drive, first_state, basis, usable.ends)
         settings = (warmup_steps, orthonormalize_every, keep_log_stretches)
         new_trajectories: Callable[..., Trajectories] = Trajectories
         most_at_once = sequences_that_fit(system, basis.shape[2])
         if time_chunks > 1:
             chosen = warmup_steps, orthonormalize_every, time_chunks
             most_at_once, new_trajectories = in_chunks(system, start, *chosen)
-        overlap, groups = find_overlap(inputs, first_state, ends, warmup_steps), []
+        overlap = find_overlap(inputs, first_state, usable.ends, warmup_steps)
+        groups = []
         for rows in split_into_groups(batch_size, target_stderr, most_at_once):
             shares = split_evenly(rows, num_shares(system, basis[rows]))
             trajectories = [new_trajectories(system, start.of(rows), *settings) for rows in shares]
@@ -200,13 +213,10 @@ def lyapunov_spectrum(
         with on_one_thread(system):
             for group in done:
                 group.check_deferred()
-            first = inputs[:, : min(FORWARD_STEPS, int(ends.min()))]
-            checks = {
-                "states": forward_check(dynamics, system, first, initial_state),
-                "tangent_map": difference_check(system, first, initial_state),
-            }
-            estimate = assemble(done, num_exponents, checks, reached)
-    _warn_if_invalid(estimate.valid)
+            run = dynamics, system, inputs, start, system.export_state(first_state), returned
+            checks = checks_beside_the_run(*run)
+            estimate = _without(usable, assemble(done, num_exponents, checks, reached))
+    _warn_if_invalid(estimate.valid, usable)
     for remark in (overlap_remark(estimate), settling_remark(estimate)):
         if remark is not None:
             warn_user(remark)
@@ -243,8 +253,8 @@ def _starting_basis(
 
 
 def _warn_if_faulty(certificate: Certificate) -> None:
-    """Warn once if the estimate fails a check."""
-    if not certificate.passed:
+    """Warn once if the estimate fails a check; that nothing stayed finite is said elsewhere."""
+    if not certificate.passed and certificate.num_sequences != 0:
         warnings.warn(
             f"The Lyapunov spectrum fails its certificate: {'; '.join(certificate.failures)}. "
             "Don't trust it. A step must depend on x_t and its own sequence's state alone, and let "
@@ -256,14 +266,32 @@ def _warn_if_faulty(certificate: Certificate) -> None:
         )
 
 
-def _warn_if_invalid(valid: Tensor) -> None:
-    """Warn once about sequences, ``[B]``, that did not stay finite."""
-    lost = int((~valid).sum())
-    if lost:
-        warnings.warn(
-            f"{lost} of {valid.numel()} sequences did not stay finite and are left out of the "
+def _without(usable: Sequences, estimate: SpectrumEstimate) -> SpectrumEstimate:
+    """Take what says nothing off an estimate: NaN exponents and no steps of those left out."""
+    if not bool(usable.left_out.any()):
+        return estimate
+    rows = usable.left_out.to(estimate.steps.device)
+    return replace(
+        estimate,
+        steps=estimate.steps.masked_fill(usable.too_short.to(rows.device), 0),
+        per_sequence=estimate.per_sequence.masked_fill(rows.unsqueeze(-1), math.nan),
+    )
+
+
+def _warn_if_invalid(valid: Tensor, usable: Sequences) -> None:
+    """Warn once about sequences, ``[B]``, that are left out or did not stay finite."""
+    overflown, count = int((~valid).sum()) - int(usable.left_out.sum()), valid.numel()
+    said = []
+    if overflown:
+        said.append(
+            f"{overflown} of {count} sequences did not stay finite and are left out of the "
             "spectrum: the state or the tangent vectors overflowed. Look at the weights and "
-            "inputs, lower `orthonormalize_every`, or use dtype=torch.float64.",
-            RuntimeWarning,
-            stacklevel=4,
+            "inputs, lower `orthonormalize_every`, or use dtype=torch.float64."
         )
+    if usable.reasons:
+        said.append(
+            f"{int(usable.left_out.sum())} of {count} sequences are left out of the spectrum: "
+            f"{usable.reasons}."
+        )
+    if said:
+        warnings.warn(" ".join(said), RuntimeWarning, stacklevel=4)

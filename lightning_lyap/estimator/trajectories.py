@@ -10,6 +10,7 @@ from lightning_lyap.certificate.along_the_run import Inspector
 from lightning_lyap.dynamics.base import DynamicalSystem, State
 from lightning_lyap.estimator.result import TimeChunks
 from lightning_lyap.estimator.schedule import Interval, schedule_for
+from lightning_lyap.estimator.turning import CoupledTurning, Turning
 from lightning_lyap.qr.error_bounds import Factorization
 from lightning_lyap.qr.householder import reflector_qr
 from lightning_lyap.qr.orthonormalize import (
@@ -70,6 +71,7 @@ class Trajectories:
         bins: The log-stretches over time, for their error.
         stretches: Log-stretches of each block, ``[B, C]`` each, if kept.
         block_ends: Steps counted after each block.
+        labels: Which of the vectors at the start each one is now, ``[B, C]``.
         redone: Factorizations that were taken back.
         inspector: What checks some of the blocks.
         chunks: How the chunks of time came out; None without.
@@ -100,6 +102,11 @@ class Trajectories:
         self.block_ends: list[int] = []
         self.redone = 0
         self.inspector = Inspector(system)
+        order = torch.arange(shape[1], device="cpu")
+        self.labels, self._in_order = upload(order, basis.device).expand(shape), True
+        self._turning = Turning(shape, system.num_blocks, basis.device)
+        coupled = system.couples_layers and shape[1] > 1
+        self._coupled = CoupledTurning(shape, basis.device) if coupled else None
         self._cascade = Cascade() if cascade_is_faster_on(basis.device) else None
         compact = better_as_reflectors(basis, system.num_blocks)
         self._compact = compact and system.takes_reflectors
@@ -110,6 +117,14 @@ class Trajectories:
     def basis(self) -> Tensor:
         """Basis after the last step, ``[B, N, k]``."""
         return dense(self._basis)
+
+    @property
+    def turned(self) -> Tensor:
+        """Bounds of what turning has done to the sums, ``[B, C]``, float64, nats."""
+        turned = self._turning.bounds(self.basis)
+        if self._coupled is None:
+            return turned
+        return torch.maximum(turned, turned.scatter(1, self.labels, self._coupled.bounds()))
 
     @property
     def steps(self) -> Tensor:
@@ -147,7 +162,8 @@ class Trajectories:
 
     def _copy(self) -> dict[str, Any]:
         """Return all attributes as they are now; what changes in place is copied."""
-        changing = ("stretches", "block_ends", "bins", "inspector")
+        changing = ["stretches", "block_ends", "bins", "inspector", "_turning"]
+        changing += [] if self._coupled is None else ["_coupled"]
         return vars(self) | {name: getattr(self, name).copy() for name in changing}
 
     def _go_block(self, until: int, on_step: OnStep | None) -> None:
@@ -217,13 +233,16 @@ class Trajectories:
         moved = self._running(self._done)
         whole = moved is None and self._running(stop - 1) is None
         counted = stop > self.warmup_steps
+        if result.columns is not None:
+            self._follow(result.columns, moved)
         steps, before = self._drive[self._done : stop], self.sums
         self._done = stop
         self._basis = (
             result.basis if moved is None else self.basis.index_copy(0, moved, dense(result.basis))
         )
-        if counted:
-            self._count(result, moved)
+        if self._coupled is not None:
+            self._coupled.see(result, moved, counted)
+        self._count(result, moved, counted)
         if whole:
             # The stretches as they were counted: the sum rule then checks the counting, too.
             seen = result._replace(log_stretch=self.sums - before) if counted else result
@@ -233,20 +252,35 @@ class Trajectories:
         """Return whether a run ends with a step, so that its last block is checked."""
         return stop == self.num_steps
 
-    def _count(self, result: Factorization, moved: Tensor | None) -> None:
+    def _follow(self, columns: Tensor, moved: Tensor | None) -> None:
+        """Keep track of which vector is which, when those of the moved sequences are reordered."""
+        if moved is None:
+            self.labels = self.labels.gather(1, columns)
+        else:
+            self.labels = self.labels.index_copy(0, moved, self.labels[moved].gather(1, columns))
+        self._in_order = False
+
+    def _count(self, result: Factorization, moved: Tensor | None, counted: bool) -> None:
         """Add the stretches of a block, of the sequences that moved (None: all)."""
 
         def everywhere(part: Tensor, rest: float) -> Tensor:
-            if moved is None:
-                return part
-            return part.new_full(self.sums.shape, rest).index_copy(0, moved, part)
+            if moved is not None:
+                part = part.new_full(self.sums.shape, rest).index_copy(0, moved, part)
+            return part if self._in_order else part.scatter(1, self.labels, part)
 
-        self.rounding = self.rounding + everywhere(result.rounding_error, 0)
+        log_stretch, error = (
+            everywhere(part, 0) for part in (result.log_stretch, result.rounding_error)
+        )
+        if not counted:
+            self._turning.see(log_stretch, error, counted)
+            return
+        self.rounding = self.rounding + error
         self.resolved = self.resolved & everywhere(result.resolved, True)
-        self._add(everywhere(result.log_stretch, 0))
+        self._add(log_stretch, error)
 
-    def _add(self, log_stretch: Tensor) -> None:
+    def _add(self, log_stretch: Tensor, error: Tensor) -> None:
         """Add ``[B, C]`` of the block that ends with the last step; zero for ended sequences."""
+        self._turning.see(log_stretch, error, True)
         self.sums = self.sums + log_stretch
         self.block_ends.append(self._done - self.warmup_steps)
         self.bins.add(log_stretch, self.block_ends[-1])

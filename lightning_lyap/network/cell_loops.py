@@ -1,21 +1,27 @@
 """Records a cell that a model calls step by step in a loop of its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_lyap.certificate.returned import Returned, working_eps
 from lightning_lyap.dynamics.state_trees import StateForm
-from lightning_lyap.network.sequences import Recording, StateRow
+from lightning_lyap.network.returned_rows import StateRow, hint_about, steps_together
+from lightning_lyap.network.sequences import Recording
 
 
 @dataclass(eq=False)
 class _Track:
-    """One sequence that a loop runs through: its steps ``[I]`` and the state it started from."""
+    """One sequence that a loop runs through.
+
+    Its steps ``[I]``, the state it started from, and what the cell returned at each step.
+    """
 
     steps: list[Tensor]
     start: StateRow | None
+    returned: list[StateRow] = field(default_factory=list)
 
 
 class LoopRecording(Recording):
@@ -34,6 +40,9 @@ class LoopRecording(Recording):
         self._given: list[Tensor] | None = None
         self._returned: list[list[Tensor] | None] = []
         self._unbatched = False
+        self._eps = 0.0
+        # Those that take the step of the call that goes on, by their rows.
+        self._stepping: dict[int, _Track] = {}
         self._was_given_states = False
         self._went_on = False
 
@@ -63,14 +72,19 @@ class LoopRecording(Recording):
         repeats = _equal_rows(given, [self._given], rows)
         if len(self._open) != rows:
             self._open = [None] * rows
+        self._stepping = {}
         for b in range(rows):
             track = self._open[b]
             if not goes_on[b] and not repeats[b]:
-                self._open[b] = self._begin(x[b], state, b)
+                self._open[b] = track = self._begin(x[b], state, b)
             elif track is not None and len(track.steps) < self._num_steps:
                 if not goes_on[b]:
-                    track.steps.pop()
+                    del track.steps[-1:], track.returned[-1:]
                 track.steps.append(x[b].clone())
+            else:
+                continue
+            if track is not None:
+                self._stepping[b] = track
         self._went_on |= any(goes_on)
         self._given = given
         self._was_given_states |= state is not None
@@ -79,13 +93,31 @@ class LoopRecording(Recording):
         """Keep what the call returned, to see whether the next call goes on from there."""
         parts = list(output) if isinstance(output, tuple | list) else []
         self._returned = [_batched_copy(part, self._unbatched) for part in (output, *parts)]
+        whole = _batched_copy(output, self._unbatched)
+        if whole and not any(part.training for part in self._module.modules()):
+            self._eps = max(self._eps, working_eps(whole[0]))
+            form = StateForm.of(output)
+            for b, track in self._stepping.items():
+                track.returned.append((form, tuple(tensor[b] for tensor in whole)))
+        self._stepping = {}
+
+    def _returned_together(self) -> Returned | None:
+        """Put together what the cell returned at the steps of the sequences."""
+        tracks = [track.returned for track in self._chosen()]
+        if any(len(t.returned) != len(t.steps) for t in self._chosen()):
+            return None
+        return steps_together(tracks, self._eps, hint_about(self._module))
 
     def _recorded(self, name: str) -> tuple[list[Tensor], list[StateRow | None]]:
         """Return the sequences, those of a single step only where there are no others."""
         if self._tracks and self._num_steps > 1 and not self._went_on:
             raise RuntimeError(self._no_recurrence(name))
-        longer = [track for track in self._tracks if len(track.steps) > 1] or self._tracks
+        longer = self._chosen()
         return [torch.stack(track.steps) for track in longer], [track.start for track in longer]
+
+    def _chosen(self) -> list[_Track]:
+        """Return the sequences of several steps; those of one where there are no others."""
+        return [track for track in self._tracks if len(track.steps) > 1] or self._tracks
 
     def _begin(self, step: Tensor, state: Any, b: int) -> _Track | None:
         """Begin a sequence from row b of a state, if it is still wanted."""

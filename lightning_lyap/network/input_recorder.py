@@ -149,8 +149,10 @@ class InputRecorder:
 
     def _after(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Record what a call returned."""
-        if not self._is_blind(name):
-            _attempt(self._errors, [name], self._recordings[name].after, output)
+        if torch.compiler.is_compiling() or name in self._errors:
+            return
+        if self._recordings[name].awaits_result:
+            _attempt(self._errors, [name], _record_result, self._recordings[name], module, output)
 
     def _is_blind(self, name: str) -> bool:
         """Return whether a call is left alone: when compiled, after an error, once all is seen."""
@@ -196,6 +198,14 @@ def _record(
         names = list(signature(module.forward).parameters)[len(given) : 2]
         given.extend(kwargs.get(name) for name in names)
     recording.before(given[0], given[1] if len(given) > 1 else None)
+    recording.awaits_result = True
+
+
+def _record_result(recording: Recording, module: nn.Module, output: Any) -> None:
+    """Record what a call returned, and with which weights."""
+    recording.awaits_result = False
+    recording.after(output)
+    recording.keep_weights(uncompiled(module))
 
 
 def _recording_of(module: nn.Module, num_sequences: int, num_steps: int) -> Recording:

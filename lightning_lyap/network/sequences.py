@@ -4,18 +4,26 @@ Everything is copied, so nothing of the forward pass is kept alive.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence, pad_sequence
 
+from lightning_lyap.certificate.returned import Returned
 from lightning_lyap.dynamics import recurrence_of
+from lightning_lyap.dynamics.evaluation_mode import weights_of
 from lightning_lyap.dynamics.state_trees import StateForm
-
-# What one sequence has of a state: the form of the whole, and its tensors for this sequence alone.
-StateRow = tuple[StateForm, tuple[Tensor, ...]]
+from lightning_lyap.network.returned_rows import (
+    Call,
+    ReturnedRow,
+    StateRow,
+    hint_about,
+    rows_of_call,
+    together,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +36,16 @@ class DrivingSequences:
         initial_state: In the form the module takes, ``[L, B, H]`` or a pair of such for torch's
             modules, ``[B, N]`` or a tuple or dict of such for cells and registered modules; None
             for the default.
+        returned: What the module returned on them; None if it is not known.
+        weights: Weights of the module at that time by their names in it, where they are no
+            parameters: a hook or a wrapper computes them for each forward pass.
     """
 
     inputs: Tensor
     lengths: Tensor
     initial_state: Any
+    returned: Returned | None = None
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Recording(ABC):
@@ -42,6 +55,9 @@ class Recording(ABC):
         module: The module.
         num_sequences: How many sequences to record.
         num_steps: How many steps of each to record at most.
+
+    Attributes:
+        awaits_result: Whether a call is recorded whose result is still to come.
     """
 
     def __init__(self, module: nn.Module, num_sequences: int, num_steps: int) -> None:
@@ -50,6 +66,8 @@ class Recording(ABC):
         self._num_steps = num_steps
         # The dimension of states that counts sequences: torch's modules have their layers before.
         self._row_dim = 1 if recurrence_of(module) is None else 0
+        self._weights: dict[str, Tensor] = {}
+        self.awaits_result = False
 
     @property
     @abstractmethod
@@ -97,7 +115,22 @@ class Recording(ABC):
             inputs=pad_sequence(rows, batch_first=True),
             lengths=torch.tensor([len(row) for row in rows]),
             initial_state=self._collect(states),
+            returned=self._returned_together(),
+            weights=self._weights,
         )
+
+    def keep_weights(self, module: nn.Module) -> None:
+        """Keep the weights that the first call computed with.
+
+        Args:
+            module: The module that was called, or the copy of it that was.
+        """
+        if not self._weights:
+            self._weights = weights_of(module)
+
+    @abstractmethod
+    def _returned_together(self) -> Returned | None:
+        """Put together what the module returned for the sequences."""
 
     @abstractmethod
     def _recorded(self, name: str) -> tuple[list[Tensor], list[StateRow | None]]:
@@ -145,6 +178,8 @@ class CallRecording(Recording):
 
     def __init__(self, module: nn.Module, num_sequences: int, num_steps: int) -> None:
         super().__init__(module, num_sequences, num_steps)
+        self._call: Call | None = None
+        self._returned: list[ReturnedRow] = []
         self._rows: list[Tensor] = []
         self._states: list[StateRow | None] = []
 
@@ -157,7 +192,7 @@ class CallRecording(Recording):
         """Copy the rows of a call that are still wanted; see `Recording.before`."""
         if isinstance(inputs, PackedSequence):
             padded, lengths = pad_packed_sequence(inputs, batch_first=True)
-            unbatched = False
+            unbatched, packed = False, True
         elif not isinstance(inputs, Tensor) or inputs.ndim not in (2, 3):
             got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
             raise TypeError(
@@ -165,7 +200,7 @@ class CallRecording(Recording):
                 f"tensor of two or three dimensions or a PackedSequence, but got {got}."
             )
         else:
-            unbatched = inputs.ndim == 2
+            unbatched, packed = inputs.ndim == 2, False
             padded = inputs.unsqueeze(0) if unbatched else inputs
             if not unbatched and not getattr(self._module, "batch_first", True):
                 padded = padded.transpose(0, 1)
@@ -174,9 +209,20 @@ class CallRecording(Recording):
         count = min(self._num_sequences - len(self._rows), len(steps))
         self._states.extend(self._state_row(state, b, unbatched) for b in range(count))
         self._rows.extend(padded[b, : steps[b]].detach().clone() for b in range(count))
+        # For a call that fails in the end.
+        self._returned.extend([ReturnedRow()] * count)
+        self._call = Call(lengths, steps[:count], padded.shape[1], unbatched, packed)
 
     def after(self, output: Any) -> None:
-        """Ignore what the call returned."""
+        """Copy the rows of what the call returned; see `Recording.after`."""
+        if self._call is not None:
+            rows = rows_of_call(self._module, output, self._call)
+            self._returned[len(self._returned) - len(rows) :] = rows
+        self._call = None
+
+    def _returned_together(self) -> Returned | None:
+        """Put together what the module returned for the sequences."""
+        return together(self._returned, self._row_dim, hint_about(self._module))
 
     def _recorded(self, name: str) -> tuple[list[Tensor], list[StateRow | None]]:
         """Return the sequences; refuse calls with a single step each."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_lyap._checks import check_count, check_readable
 from lightning_lyap.dynamics.conversion import as_dynamics
+from lightning_lyap.dynamics.evaluation_mode import replaced_weights
 from lightning_lyap.estimator.inputs import check_weights
 from lightning_lyap.estimator.result import SpectrumEstimate
 from lightning_lyap.estimator.spectrum import lyapunov_spectrum
@@ -20,7 +21,7 @@ from lightning_lyap.network.sequences import DrivingSequences
 from lightning_lyap.network.undisturbed import evaluating, preserved_generators
 
 EVERYTHING = sys.maxsize
-GIVEN = {"dynamics", "inputs", "initial_state", "lengths", "num_exponents"}
+GIVEN = {"dynamics", "inputs", "initial_state", "lengths", "num_exponents", "returned"}
 # Other settings of `lyapunov_spectrum`, which are passed on to it.
 SETTINGS = frozenset(signature(lyapunov_spectrum).parameters) - GIVEN
 
@@ -96,6 +97,9 @@ def spectrum_on(
 ) -> SpectrumEstimate:
     """Estimate the spectrum of a recurrent module on what drives it.
 
+    With the weights it had when that was recorded, where a hook or a wrapper computes them; and
+    compared with what it returned then.
+
     Args:
         module: The module.
         driving: What it receives.
@@ -108,17 +112,19 @@ def spectrum_on(
     Raises:
         ValueError: See `lyapunov_spectrum`.
     """
-    if num_exponents is not None:
-        system = as_dynamics(module, driving.initial_state, settings.get("state", "full"))
-        num_exponents = min(num_exponents, system.tangent_size)
-    return lyapunov_spectrum(
-        module,
-        driving.inputs,
-        initial_state=driving.initial_state,
-        lengths=driving.lengths,
-        num_exponents=num_exponents,
-        **settings,
-    )
+    with replaced_weights(module, driving.weights):
+        if num_exponents is not None:
+            system = as_dynamics(module, driving.initial_state, settings.get("state", "full"))
+            num_exponents = min(num_exponents, system.tangent_size)
+        return lyapunov_spectrum(
+            module,
+            driving.inputs,
+            initial_state=driving.initial_state,
+            lengths=driving.lengths,
+            num_exponents=num_exponents,
+            returned=driving.returned,
+            **settings,
+        )
 
 
 def _check_names(settings: Mapping[str, Any]) -> None:

@@ -20,8 +20,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     """Put a module and its parts in evaluation mode, and everything back to where it was.
 
     What a network keeps of a forward pass (its last state in an attribute, counts in buffers, sums
-    in metrics, a list that grows) is what it kept before; only what lies deeper, in objects of its
-    own, is not looked after.
+    in metrics, a list that grows, a parameter that it sets) is what it kept before; only what lies
+    deeper, in objects of its own, is not looked after.
 
     Args:
         module: The module.
@@ -33,6 +33,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     modes = [part.training for part in parts]  # scripted modules keep theirs outside of `vars`
     attributes = [dict(vars(part)) for part in parts]
     buffers = [dict(part._buffers.items()) for part in parts]
+    # Those of scripted modules are no dicts, and can't be exchanged.
+    parameters = [dict(p._parameters) if isinstance(p._parameters, dict) else {} for p in parts]
     copies = {buffer: buffer.clone() for buffer in module.buffers()}
     lent = _copies_of_what_may_change(attributes)
     try:
@@ -52,6 +54,10 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             for name, buffer in kept.items():
                 part._buffers[name] = buffer
             part.training = training
+        for part, weights in zip(parts, parameters, strict=True):
+            if isinstance(part._parameters, dict):  # a wrapper may set what it computes as one
+                part._parameters.clear()
+                part._parameters.update(weights)
 
 
 def _copies_of_what_may_change(attributes: Iterable[Mapping[str, Any]]) -> dict[int, Any]:

@@ -14,7 +14,8 @@ from lightning_lyap.qr.error_bounds import (
     SAFETY,
     Orthonormalization,
     random_signs,
-    relative_row_size,
+    row_errors,
+    share_of_rows,
 )
 
 # Columns factored together, and how many are tried first. With more there are fewer, larger
@@ -89,32 +90,34 @@ def cholesky_qr(
     """
     dtype, width = dtype or working_dtype(basis), panel_width or PANEL_WIDTH
     finite = basis.isfinite().flatten(1).all(-1)
-    rows, unit, lost = _prepare(basis.mT.to(dtype))
+    rows, unit, lost, columns = _prepare(basis.mT.to(dtype))
     size = rows.shape[-1]
     # Multiplied by R^-1 along with the rest, signs times lengths are samples of the conditions.
     lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    work = torch.cat([rows, lengths * random_signs(len(rows[0]), dtype, rows.device)], dim=-1)
+    signs = random_signs(len(rows[0]), dtype, rows.device)
+    work = torch.cat([rows, lengths * signs, signs / unit.unsqueeze(-1)], dim=-1)
     stretches = []
     for start in range(0, rows.shape[1], width):
         done, panel = work[:, :start], work[:, start : start + width]
         panel, stretch = _orthonormal_panel(panel, done, size, passes)
         work[:, start : start + width] = panel
         stretches.append(stretch)
-    q, condition = work[..., :size], work[..., size:].double().square().mean(-1).sqrt()
+    q, samples = work[..., :size], work[..., size:].double().unflatten(-1, (2, -1))
     log_stretch = torch.cat(stretches, dim=-1).log() + unit.double().log()
     log_stretch = log_stretch.masked_fill(lost, -torch.inf)
     log_stretch = log_stretch.masked_fill(~finite.unsqueeze(-1), torch.nan)
     off = (q @ q.mT - _identity(q)).abs().flatten(1).amax(-1)
     failed = finite & ~(off <= ORTHOGONAL * torch.finfo(basis.dtype).eps)
-    resolved, bound = _judge(basis, q.mT, log_stretch, condition)
-    result = Orthonormalization(q.to(basis.dtype).mT, log_stretch, resolved, bound)
+    resolved, bound = _judge(basis, q.mT, log_stretch, samples.square().mean(-1).sqrt())
+    result = Orthonormalization(q.to(basis.dtype).mT, log_stretch, resolved, bound, columns)
     return result, failed
 
 
-def _prepare(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _prepare(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Scale the vectors ``[B, K, N]`` to a largest entry of 1, zeros last, and replace lost ones.
 
-    Return them, what they were divided by and which are replacements, ``[B, K]`` each.
+    Return them; what they were divided by, which are replacements, and where they stood, ``[B, K]``
+    each.
     """
     # Gram matrices square: beyond 1e19 they overflow in float32, below 1e-19 they vanish.
     unit = rows.abs().amax(-1)
@@ -126,7 +129,7 @@ def _prepare(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     lost = index >= torch.minimum((unit != 0).sum(-1), filled.sum(-1)).unsqueeze(-1)
     unit = unit.masked_fill(lost, 1.0)
     rows = torch.where(lost.unsqueeze(-1), _replacements(rows, filled), rows / unit.unsqueeze(-1))
-    return rows, unit, lost
+    return rows, unit, lost, order
 
 
 def _replacements(rows: Tensor, filled: Tensor) -> Tensor:
@@ -208,21 +211,23 @@ def _inverse_root(gram: Tensor, unit: Tensor) -> Tensor:
 
 
 def _judge(
-    basis: Tensor, q: Tensor, log_stretch: Tensor, condition: Tensor
+    basis: Tensor, q: Tensor, log_stretch: Tensor, conditions: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return which stretches are resolved and bounds of their errors; see `orthonormalize`.
 
-    ``basis`` and ``q`` are ``[B, N, K]``; ``condition``, of each column among those before it, is
-    ``[B, K]`` like the results.
+    ``basis`` and ``q`` are ``[B, N, K]``, results ``[B, K]``; ``conditions``, of each column among
+    those before it, in units of their lengths and in units of one, ``[B, K, 2]``.
     """
     info = torch.finfo(basis.dtype)
     sizes = basis.abs().amax(-1).to(q.dtype)
     graded = sizes.amin(-1) * GRADED < sizes.amax(-1)
     # What is smaller than the smallest normal number has an error of that one's size.
-    norms = basis.shape[-1] ** 0.5 * sizes.clamp(min=info.tiny)
+    sizes = sizes.clamp(min=info.tiny)
+    sizes = torch.where(graded.unsqueeze(-1), row_errors(q, sizes, log_stretch.exp()), sizes)
+    norms = basis.shape[-1] ** 0.5 * sizes
     error = info.eps * (q.abs().mT @ norms.unsqueeze(-1)).squeeze(-1)
-    bound = SAFETY * info.eps * condition
-    weighted = (bound * relative_row_size(q, sizes)).clamp(min=SAFETY * info.eps)
+    bound, own = (SAFETY * info.eps * condition for condition in conditions.unbind(-1))
+    weighted = torch.fmin(bound, own * share_of_rows(q, sizes)).clamp(min=SAFETY * info.eps)
     bound = torch.where(graded.unsqueeze(-1), weighted, bound)
     bound = bound.masked_fill(log_stretch.isneginf(), 0.0)
     return (log_stretch > (MARGIN * error).double().log()) & (bound < 1), bound

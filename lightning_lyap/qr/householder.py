@@ -16,7 +16,8 @@ from lightning_lyap.qr.error_bounds import (
     CompactOrthonormalization,
     Orthonormalization,
     random_signs,
-    relative_row_size,
+    row_errors,
+    share_of_rows,
 )
 from lightning_lyap.qr.reflectors import Reflectors, rows_back
 
@@ -51,18 +52,21 @@ def householder_qr(basis: Tensor) -> Orthonormalization:
     """
     if basis.shape[-1] == 1:
         return _normalize(basis)
-    basis, sizes, graded, order, column_lengths = _prepare(basis)
+    basis, sizes, graded, order, column_lengths, columns = _prepare(basis)
     q, r = torch.linalg.qr(basis)
     q_in_order = q if order is None else rows_back(q, order)
-    norms = basis.shape[-1] ** 0.5 * sizes
-    eps = torch.finfo(basis.dtype).eps
-    error = eps * (q.abs().mT @ norms.unsqueeze(-1)).squeeze(-1)
     diagonal = r.diagonal(dim1=-2, dim2=-1)
     signs = torch.where(diagonal < 0, -1.0, 1.0).to(basis.dtype)
     stretch = diagonal.abs()
+    if order is not None:
+        sizes = row_errors(q, sizes, r.triu().abs().amax(-1))
+    norms = basis.shape[-1] ** 0.5 * sizes
+    eps = torch.finfo(basis.dtype).eps
+    error = eps * (q.abs().mT @ norms.unsqueeze(-1)).squeeze(-1)
     bound = SAFETY * eps * _condition(r, column_lengths)
     if order is not None:
-        weighted = (bound * relative_row_size(q, sizes)).clamp(min=SAFETY * eps)
+        own = SAFETY * eps * share_of_rows(q, sizes) * _condition(r, torch.ones_like(stretch))
+        weighted = torch.minimum(bound, own).clamp(min=SAFETY * eps)
         bound = torch.where(graded[:, None], weighted, bound)
     bound = torch.where(stretch == 0, 0.0, bound)
     return Orthonormalization(
@@ -70,6 +74,8 @@ def householder_qr(basis: Tensor) -> Orthonormalization:
         stretch.double().log(),
         (stretch > MARGIN * error) & (bound < 1),
         bound,
+        columns,
+        r * signs.unsqueeze(-1),
     )
 
 
@@ -105,7 +111,7 @@ def reflector_qr(basis: Tensor) -> CompactOrthonormalization:
     Returns:
         See `orthonormalize`.
     """
-    basis, sizes, graded, order, column_lengths = _prepare(basis)
+    basis, sizes, graded, order, column_lengths, columns = _prepare(basis)
     factors, scales = torch.geqrf(basis)
     diagonal = factors.diagonal(dim1=-2, dim2=-1)
     stretch = diagonal.abs()
@@ -115,22 +121,29 @@ def reflector_qr(basis: Tensor) -> CompactOrthonormalization:
     error = eps * size**0.5 * _lengths(sizes.unsqueeze(-1), sizes)
     bound = SAFETY * eps * _condition(factors, column_lengths)
     if order is not None:
-        row_size = _sampled_row_size(reflectors, sizes)
-        bound = torch.where(graded[:, None], (bound * row_size).clamp(min=SAFETY * eps), bound)
-        error = torch.where(graded[:, None], error * row_size, error)
+        share = _sampled_share_of_rows(reflectors, sizes, factors.triu().abs().amax(-1))
+        own = SAFETY * eps * share * _condition(factors, torch.ones_like(stretch))
+        weighted = torch.minimum(bound, own).clamp(min=SAFETY * eps)
+        bound = torch.where(graded[:, None], weighted, bound)
+        error = torch.where(graded[:, None], eps * size * share, error)
     bound = torch.where(stretch == 0, 0.0, bound)
     return CompactOrthonormalization(
-        reflectors, stretch.double().log(), (stretch > MARGIN * error) & (bound < 1), bound
+        reflectors,
+        stretch.double().log(),
+        (stretch > MARGIN * error) & (bound < 1),
+        bound,
+        columns,
     )
 
 
-def _sampled_row_size(reflectors: Reflectors, sizes: Tensor) -> Tensor:
-    """Sample `relative_row_size`, ``[B, N]``, float64; ``sizes`` as the reflectors act on rows."""
-    unit = sizes / sizes.amax(-1, keepdim=True)
+def _sampled_share_of_rows(reflectors: Reflectors, sizes: Tensor, along: Tensor) -> Tensor:
+    """Sample `share_of_rows` of `row_errors`, ``[B, N]``; sizes as the reflectors act on rows."""
+    unit = sizes.amax(-1, keepdim=True)
     signs = random_signs(sizes.shape[-1], sizes.dtype, sizes.device, ROW_SIZE_SAMPLES)
-    sampled = reflectors.rows_applied_to(unit.unsqueeze(-2) * signs.mT)
-    squares = sampled.double().square().mean(-2)
-    return (sizes.shape[-1] * squares / unit.double().square().sum(-1, keepdim=True)).sqrt()
+    mixed = reflectors.combined((along / unit).unsqueeze(-1) * signs)
+    relative = ((sizes / unit).square() + mixed.square().mean(-1)).sqrt()
+    sampled = reflectors.rows_applied_to(relative.unsqueeze(-2) * signs.mT)
+    return unit.double() * sampled.double().square().mean(-2).sqrt()
 
 
 class _Prepared(NamedTuple):
@@ -142,6 +155,7 @@ class _Prepared(NamedTuple):
         graded: In which matrices these differ much, ``[B]``, bool.
         order: Its rows, ``[B, N]``; None for all as they were.
         column_lengths: ``[B, K]``.
+        columns: Where its columns stood, ``[B, K]``; None for all as they were.
     """
 
     basis: Tensor
@@ -149,12 +163,14 @@ class _Prepared(NamedTuple):
     graded: Tensor
     order: Tensor | None
     column_lengths: Tensor
+    columns: Tensor | None
 
 
 def _prepare(basis: Tensor) -> _Prepared:
     """Bring rows in order of falling size where they differ much, and zero columns to the end."""
     sizes, graded, order = _order_of_rows(basis)
     column_lengths = _lengths(basis, sizes)
+    columns = None
     if bool((column_lengths == 0).any()):  # squares of what is tiny vanish, too
         columns = (basis == 0).all(-2).int().argsort(dim=-1, stable=True)
         basis = basis.gather(-1, columns.unsqueeze(-2).expand_as(basis))
@@ -163,7 +179,7 @@ def _prepare(basis: Tensor) -> _Prepared:
         sizes = sizes.gather(-1, order)
         rows = order.unsqueeze(1).expand(-1, basis.shape[-1], -1)
         basis = basis.mT.gather(-1, rows).mT
-    return _Prepared(basis, sizes, graded, order, column_lengths)
+    return _Prepared(basis, sizes, graded, order, column_lengths, columns)
 
 
 def _order_of_rows(basis: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -129,8 +129,14 @@ def _repaired(basis: Tensor) -> Orthonormalization:
     if len(rows) == 0:
         return result
     right = householder_qr(basis[rows])
-    pairs = zip(result, right, strict=True)
-    return Orthonormalization(*(whole.index_copy(0, rows, part) for whole, part in pairs))
+    columns = right.columns
+    if columns is None:
+        columns = torch.arange(basis.shape[-1]).to(rows).expand(len(rows), -1)
+    before = torch.arange(basis.shape[-1]).to(rows).expand(basis.shape[0], -1)
+    pairs = zip(result[:4], right[:4], strict=True)
+    q, stretch, resolved, error = (whole.index_copy(0, rows, part) for whole, part in pairs)
+    before = before if result.columns is None else result.columns
+    return Orthonormalization(q, stretch, resolved, error, before.index_copy(0, rows, columns))
 
 
 def random_orthonormal_basis(
@@ -176,10 +182,17 @@ def factorize_blocks(
         return method(basis)
     # Block after block, so that the columns of each are adjacent in memory.
     result = method(torch.cat(basis.mT.chunk(count, dim=2)).mT)
-    fields = (torch.cat(part.chunk(count), dim=1) for part in result[1:])
+    columns = result.columns
+    if columns is not None:
+        size, number = basis.shape[-1], torch.arange(count, device=columns.device)
+        columns = columns + size * number.repeat_interleave(len(basis)).unsqueeze(-1)
+        columns = torch.cat(columns.chunk(count), dim=1)
+    stretch, resolved, error = (torch.cat(part.chunk(count), dim=1) for part in result[1:4])
     if isinstance(result, CompactOrthonormalization):
-        return CompactOrthonormalization(result.basis.stacked(count), *fields)
-    return Orthonormalization(stack_rows(list(result.basis.chunk(count))), *fields)
+        stacked = result.basis.stacked(count)
+        return CompactOrthonormalization(stacked, stretch, resolved, error, columns)
+    basis = stack_rows(list(result.basis.chunk(count)))
+    return Orthonormalization(basis, stretch, resolved, error, columns)
 
 
 def stack_rows(blocks: list[Tensor]) -> Tensor:

@@ -99,6 +99,17 @@ class Reflectors:
         """
         return torch.ormqr(self._factors, self._scales, rows, left=False)
 
+    def combined(self, weights: Tensor) -> Tensor:
+        """Compute ``Q X``, its rows in the order in which the reflectors act, up to signs in X.
+
+        Args:
+            weights: X, ``[B, N, S]``.
+
+        Returns:
+            ``[B, N, S]``.
+        """
+        return torch.ormqr(self._factors, self._scales, weights)
+
     def dense(self) -> Tensor:
         """Write the bases out, ``[B / M, M N, N]``; a single one column-major."""
         basis = torch.linalg.householder_product(self._factors, self._scales)

@@ -95,8 +95,10 @@ def test_inputs_of_another_shape(drawn: tuple[nn.Module, Tensor], shape: list[in
 def test_inputs_that_are_not_finite(
     drawn: tuple[nn.Module, Tensor], data: st.DataObject, value: float
 ) -> None:
+    """In every sequence; what is done about some of them: `tests/estimator/test_left_out.py`."""
     network, inputs = drawn
-    inputs.view(-1)[data.draw(st.integers(0, inputs.numel() - 1))] = value
+    for sequence in inputs:
+        sequence.view(-1)[data.draw(st.integers(0, sequence.numel() - 1))] = value
     with unchanged(network, inputs):
         assert_refused(lambda: lyapunov_spectrum(network, inputs), "finite `inputs`")
 

@@ -58,10 +58,10 @@ class TestPlantedInTheFactorization:
         """Seven steps, in blocks of three: the last one is neither a power of two nor full."""
         count = trajectories.Trajectories._count
 
-        def planted(run: Any, result: Orthonormalization, moved: Any) -> None:
+        def planted(run: Any, result: Orthonormalization, moved: Any, counted: bool) -> None:
             if int(run.steps.max()) == 7:
                 result = result._replace(log_stretch=0 * result.log_stretch)
-            count(run, result, moved)
+            count(run, result, moved, counted)
 
         monkeypatch.setattr(trajectories.Trajectories, "_count", planted)
         self.found(kind, layers, "sum_rule", every)

@@ -1,6 +1,7 @@
 """The certificate of healthy networks: complete, passed, silent."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,7 +92,7 @@ class TestHealthy:
             sequences(2, 8),
             initial_state=torch.zeros(2, 3).double(),
         )
-        assert set(certificate.checks) == ALL - {"sum_rule"}
+        assert set(certificate.checks) == ALL - {"sum_rule"} | {"precision"}
 
     def test_what_else_it_tells(self) -> None:
         certificate = measure(build("gru"), sequences(2, 20), orthonormalize_every=7)
@@ -130,11 +131,28 @@ class TestCheck:
 
 
 def test_certificate_lists_the_checks_that_were_made_and_failed() -> None:
-    assert Certificate().passed
-    assert Certificate().checks == {}
     certificate = Certificate(sum_rule=Check(1.0, 2.0), states=Check(0.3, 1e-4))
     assert certificate.checks == {"sum_rule": Check(1.0, 2.0), "states": Check(0.3, 1e-4)}
     assert certificate.failures == ("states is off by 0.3, rounding explains 0.0001",)
     assert not certificate.passed
     every: dict[str, Any] = dict.fromkeys(ALL, Check(0.0, 1.0))
     assert set(Certificate(**every).checks) == ALL
+    assert Certificate(**every).passed
+
+
+def test_certificate_claims_nothing_that_it_does_not_know() -> None:
+    """Neither where nothing was checked, nor where nothing is left to be right."""
+    assert Certificate().checks == {}
+    assert Certificate().failures == ("nothing was checked",)
+    sound = Certificate(states=Check(0.0, 1.0), num_sequences=3)
+    assert sound.passed
+    lost = replace(sound, num_sequences=0)
+    assert lost.failures == ("no sequence stayed finite",)
+    assert not lost.passed
+
+
+def test_failure_says_what_it_may_come_from() -> None:
+    certificate = Certificate(states=Check(1.0, 1e-4, "turn it around"))
+    assert certificate.failures == (
+        "states is off by 1, rounding explains 0.0001 (turn it around)",
+    )

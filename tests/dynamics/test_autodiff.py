@@ -237,3 +237,17 @@ def test_a_state_in_another_form_than_the_first_is_refused() -> None:
     system = AutodiffDynamics(lambda x, s: s, {"h": torch.ones(2, 4)})
     with pytest.raises(ValueError, match=r"Expected `initial_state` in the form .*, but got"):
         system.initial_state({"c": torch.ones(2, 4)}, 2)
+
+
+def test_steps_with_their_outputs() -> None:
+    """The output of a pair, and none where the step returns its state alone."""
+    start = torch.ones(2, 3)
+    pair = AutodiffDynamics(lambda x, s: (s[:, :2], 0.5 * s), start)
+    state, output = pair.step_with_output(torch.zeros(2, 0), (start,))
+    assert output is not None
+    assert torch.equal(state[0], start / 2)
+    assert torch.equal(output, start[:, :2])
+    alone = AutodiffDynamics(lambda x, s: 0.5 * s, start)
+    assert alone.step_with_output(torch.zeros(2, 0), (start,))[1] is None
+    assert pair.find_state((start[:, :2], start), [(2, 3)]) is not None
+    assert pair.find_state(start[:, :2], [(2, 3)]) is None

@@ -119,7 +119,7 @@ def test_small_systems_run_on_one_thread(
     assert len(entered) == 1 + alone  # once for what is done once
 
 
-@pytest.mark.parametrize("name", ["forward_check", "assemble"])
+@pytest.mark.parametrize("name", ["checks_beside_the_run", "assemble"])
 def test_what_is_done_once_is_done_on_one_thread(
     name: str, split: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,9 @@ def test_keeps_its_tolerance(
     assert float((error > TOLERANCES[dtype]).double().mean()) < (0.1 if layers == "joint" else 0.02)
     assert float(error.max()) < (20 if layers == "joint" else 2) * TOLERANCES[dtype]
     assert bool((own.rounding_errors[own.resolved] <= TOLERANCES[dtype]).all())
-    assert int((~own.resolved).sum()) <= own.num_exponents // 16 + 4
+    # In a joint basis what rounding may have turned by more is not resolved.
+    most = own.num_exponents // 2 if layers == "joint" else own.num_exponents // 16 + 4
+    assert int((~own.resolved).sum()) <= most
     assert len(own.block_ends) < 100 or (kind in ("lstm", "projected") and dtype == F32)
     assert own.block_ends[-1] == 100
 

@@ -78,4 +78,4 @@ def test_settings_as_plain_values() -> None:
 
 def test_sequences_shorter_than_the_warmup_are_refused() -> None:
     with pytest.raises(ValueError, match="more than the 2 steps of `warmup_steps`"):
-        measure({"rnn": build("gru")}, {"rnn": driving(sequences(3), [12, 2, 12])}, settings())
+        measure({"rnn": build("gru")}, {"rnn": driving(sequences(3), [2, 1, 2])}, settings())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import CatMetric, MeanMetric
 
-from lightning_lyap.dynamics.evaluation_mode import in_evaluation_mode
+from lightning_lyap.dynamics.evaluation_mode import as_evaluated
 from lightning_lyap.network.undisturbed import evaluating
 
 
@@ -62,7 +62,7 @@ def test_modes_are_put_back_and_no_method_of_the_module_is_called(fails: bool) -
             raise AssertionError
 
     network = nn.Sequential(nn.Dropout(), Stubborn(), nn.Dropout().eval())
-    with pytest.raises(KeyError) if fails else torch.no_grad(), in_evaluation_mode(network):
+    with pytest.raises(KeyError) if fails else torch.no_grad(), as_evaluated(network):
         assert not any(part.training for part in network)
         if fails:
             raise KeyError

@@ -106,9 +106,9 @@ class TestFailure:
         cascade, result = by_cascade(basis)
         assert cascade.level == len(PASSES)
         right = householder_qr(basis[1:2])
-        for got, expected in zip(result, right, strict=True):
+        for got, expected in zip(result[:4], right[:4], strict=True):
             assert torch.equal(got[1], expected[0])
-        for got, expected in zip(result, cholesky_qr(basis, PASSES[-1])[0], strict=True):
+        for got, expected in zip(result[:4], cholesky_qr(basis, PASSES[-1])[0][:4], strict=True):
             assert torch.equal(got[[0, 2]], expected[[0, 2]])
 
     def test_public_function_asks_until_it_holds(self, cascade: list[int]) -> None:

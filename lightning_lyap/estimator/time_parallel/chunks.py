@@ -43,6 +43,7 @@ class Chunks:
         stretches: Log-stretches, ``[chunks, blocks, B, C]``, float64; zero where there is no block.
         rounding: Bounds of their errors added up, ``[chunks, B, C]``.
         resolved: Whether all of them stood out from rounding noise, ``[chunks, B, C]``, bool.
+        labels: Where each vector at the end of a chunk stood at its start, ``[chunks, B, C]``.
         inspector: That of the trajectories, which went on along chunks that count.
     """
 
@@ -59,6 +60,7 @@ class Chunks:
         self.stretches = like.sums.new_zeros(shape[0], table.steps // every, *shape[1:])
         self.rounding = like.sums.new_zeros(shape)
         self.resolved = like.resolved.new_ones(shape)
+        self.labels = like.labels.new_zeros(shape) + torch.arange(shape[2]).to(own.device)
 
     def run(self, rows: Tensor, next_part: Parts) -> Inspector:
         """Carry the bases of some chunks, ``[r]``, from their starts to their ends.
@@ -83,6 +85,7 @@ class Chunks:
         self.stretches[number, : measured.shape[1], sequence] = measured
         self.rounding[number, sequence] = run.rounding
         self.resolved[number, sequence] = run.resolved
+        self.labels[number, sequence] = run.labels
         return run.inspector
 
     def joints(self) -> tuple[Tensor, Tensor]:

@@ -117,12 +117,18 @@ class ChunkedTrajectories(Trajectories):
         """Take what the chunks measured, block by block in the order of time."""
         self.inspector = chunks.inspector
         self._basis = chunks.last_basis()
-        self.rounding = self.rounding + chunks.rounding.sum(0)
-        self.resolved = self.resolved & chunks.resolved.all(0)
-        for log_stretch in chunks.stretches.flatten(0, 1):
-            if self._done < until:
-                self._done = min(self._done + self._plan.every, until)
-                self._add(log_stretch)
+        for number, stretches in enumerate(chunks.stretches):
+            own = self.labels
+            error = self.rounding.scatter(1, own, chunks.rounding[number])
+            self.rounding = self.rounding + error
+            self.resolved = (
+                self.resolved & own.scatter(1, own, chunks.resolved[number].long()).bool()
+            )
+            for log_stretch in stretches:
+                if self._done < until:
+                    self._done = min(self._done + self._plan.every, until)
+                    self._add(own.double().scatter(1, own, log_stretch), error / len(stretches))
+            self.labels = own.gather(1, chunks.labels[number])
 
 
 class HalvingProgress:
