@@ -138,9 +138,11 @@ class CoupledTurning:
         if result.columns is not None:
             order = result.columns.unsqueeze(-1).expand_as(left)
             left = left.gather(1, order).gather(2, order.mT)
-        triangle = result.triangle.double().triu()
+        triangle = result.triangle.double()
+        diagonal = triangle.diagonal(dim1=-2, dim2=-1)
+        triangle = triangle * diagonal.sign().unsqueeze(-1)
         # Directions that are mapped to zero take part in nothing.
-        dead = triangle.diagonal(dim1=-2, dim2=-1) == 0
+        dead = diagonal == 0
         triangle = triangle.masked_fill(dead.unsqueeze(-1) | dead.unsqueeze(-2), 0.0)
         triangle = triangle + torch.diag_embed(dead.double())
         pushed = torch.linalg.solve_triangular(triangle, triangle @ left, upper=True, left=False)

@@ -37,8 +37,7 @@ class Orthonormalization(NamedTuple):
             zero column.
         columns: Where each vector stood in the basis that was factored, ``[B, K]``, int64: zero
             columns are moved to the end. None where all stay.
-        triangle: R, ``[B, K, K]``; below its diagonal nothing means anything. None where it was not
-            formed.
+        triangle: R, ``[B, K, K]``, its rows up to their signs. None where it was not formed.
     """
 
     basis: Tensor

@@ -75,7 +75,7 @@ def householder_qr(basis: Tensor) -> Orthonormalization:
         (stretch > MARGIN * error) & (bound < 1),
         bound,
         columns,
-        r * signs.unsqueeze(-1),
+        r,
     )
 
 
