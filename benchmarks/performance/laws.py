@@ -54,6 +54,7 @@ class Problem:
             characters(self.batch, self.steps),
             num_exponents=self.count,
             layers=self.layers,
+            warmup_steps=0,
         )
 
     @torch.no_grad()

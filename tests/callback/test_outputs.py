@@ -140,7 +140,11 @@ def test_the_spectrum_is_drawn_with_intervals_and_layers(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(outputs, "plot_spectrum", keep)
     estimate = lyapunov_spectrum(
-        build("gru", num_layers=2), x, layers="union", keep_log_stretches=True
+        build("gru", num_layers=2),
+        x,
+        layers="union",
+        warmup_steps=0,
+        keep_log_stretches=True,
     )
     draw_figures(Measurement(estimate, estimate, 0.1), SpectrumHistory(), "epoch 0")
     ((_, ax),) = drawn

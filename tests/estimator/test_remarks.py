@@ -34,7 +34,7 @@ def test_windows_that_overlap_have_wider_intervals() -> None:
     module, recording = build("gru"), sequences(1, 60)[0]
     x = torch.stack([recording[:40], recording[20:]])
     with pytest.warns(RuntimeWarning, match="Two sequences have 50 % of their steps in common"):
-        got = lyapunov_spectrum(module, x)
+        got = lyapunov_spectrum(module, x, warmup_steps=0)
     assert got.overlap == 0.5
     other = lyapunov_spectrum(module, sequences(2, 40))
     assert other.overlap == 0
@@ -52,10 +52,10 @@ def test_in_groups_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     module, recording = build("gru"), sequences(1, 100)[0]
     x = recording.unfold(0, 40, 20).movedim(-1, 1)[[0, 1, 2, 3, 1]]
     with pytest.warns(RuntimeWarning, match="1 of 5 .*; two sequences have 25 %"):
-        whole = lyapunov_spectrum(module, x)
+        whole = lyapunov_spectrum(module, x, warmup_steps=0)
     monkeypatch.setattr("lightning_lyap.estimator.spectrum.sequences_that_fit", lambda *_: 2)
     with pytest.warns(RuntimeWarning, match="1 of 5"):
-        parts = lyapunov_spectrum(module, x)
+        parts = lyapunov_spectrum(module, x, warmup_steps=0)
     assert parts.overlap == whole.overlap == pytest.approx(0.25)
     assert_near(parts.margins, whole.margins, 1e-9)
 
@@ -64,7 +64,9 @@ def test_what_has_not_settled_is_told_once_where_the_call_stands() -> None:
     forgotten = (-torch.arange(100.0) / 30).exp().reshape(1, -1, 1)
     x, start = forgotten + 0.1 * torch.randn(10, 100, 1), torch.ones(10, 1)
     with pytest.warns(RuntimeWarning, match="1 of 1 exponents have not settled") as told:
-        estimate = lyapunov_spectrum(lambda x, s: x.exp() * s, x, initial_state=start)
+        estimate = lyapunov_spectrum(
+            lambda x, s: x.exp() * s, x, initial_state=start, warmup_steps=0
+        )
     assert len(told) == 1
     assert told[0].filename == __file__
     assert "growth over the 100 steps counted" in str(told[0].message)

@@ -35,5 +35,5 @@ def test_scalars_stand_at_the_steps_of_the_loss_and_the_rest_is_files(
         "CSVLogger: Lyapunov exponents as scalars alone; spectra and figures are files in "
         f"{folder}.",
         "The sequences of 'rnn' are shorter than the 100 steps asked for: its Lyapunov spectra are "
-        "over 10 sequences x 12 steps.",
+        "over 10 sequences x 6 steps after 6.",
     ]
