@@ -19,8 +19,8 @@ from tests.random_systems import F32, F64, Count, counts, random_system
 Kind = tuple[torch.dtype, Interval]
 # What else is said of such systems is tested elsewhere.
 pytestmark = pytest.mark.filterwarnings("ignore")
-# In each an exponent was false once: rounding had turned the basis, or a direction was lost. Those
-# that take a second each (joint 154, union 145 and 344) are left to the slow test of all.
+# In each an exponent was false once. Those that take long (joint 154, union 145 and 344) are left
+# to the slow test of all.
 ONCE_FALSE: list[tuple[LayerChoice, int]] = [
     *(("joint", seed) for seed in (43, 150, 193, 245, 343)),
     *(("union", seed) for seed in (17, 93, 276, 315)),
@@ -88,7 +88,7 @@ def test_a_missing_bound_is_found(
 @pytest.mark.slow
 @pytest.mark.parametrize("layers", LAYERS)
 def test_what_is_resolved_is_right_and_most_that_is_right_is_resolved(layers: LayerChoice) -> None:
-    """Two minutes each."""
+    """Two or three minutes each of a free core."""
     sums, false = defaultdict[Kind, Count](Count), list[tuple[int, Kind]]()
     for seed in range(NUM_SEEDS):
         system = random_system(seed)
