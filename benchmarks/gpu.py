@@ -137,7 +137,13 @@ def spectra(bench: Bench) -> None:
         if bench.device.type == "cuda":
             ways["interval 1, replayed"] = (1, Replayed())
         for way, (every, method) in ways.items():
-            measure = partial(lyapunov_spectrum, lstm, state="hidden", orthonormalize_every=every)
+            measure = partial(
+                lyapunov_spectrum,
+                lstm,
+                state="hidden",
+                orthonormalize_every=every,
+                warmup_steps=0,
+            )
             with cascade(method):
                 estimate = measure(inputs)
                 ms = bench.time("spectrum", f"{name}, {way}", partial(measure, inputs))
@@ -182,7 +188,9 @@ def waits(bench: Bench) -> None:
     inputs = characters(bench.batch, bench.steps)[:, :20].to(bench.device)
     lstm = network(bench, 1.0).to(bench.device)
     with cascade():
-        found = recorded(partial(lyapunov_spectrum, lstm, inputs, state="hidden"), bench.device)
+        found = recorded(
+            partial(lyapunov_spectrum, lstm, inputs, state="hidden", warmup_steps=0), bench.device
+        )
     counts = count_waits(found.events() or ())
     named = counts.named | {"from the first step to the last": counts.between}
     bench.add("waits", f"time loop of {counts.steps} steps", **named)

@@ -1,5 +1,6 @@
 """The spectrum as a torchmetrics Metric: sums and counts, so merging is exact."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,14 +11,26 @@ from torchmetrics import Metric
 from lightning_lyap.dynamics import Dynamics, LayerChoice, StateChoice, uncouple
 from lightning_lyap.dynamics.conversion import as_dynamics
 from lightning_lyap.estimator.inputs import Warmup
-from lightning_lyap.estimator.result import VECTORS, LayeredSpectrum, SpectrumEstimate, SpectrumSums
+from lightning_lyap.estimator.remarks import SETTLING
+from lightning_lyap.estimator.result import (
+    NUMBERS,
+    VECTORS,
+    LayeredSpectrum,
+    SpectrumEstimate,
+    SpectrumSums,
+)
 from lightning_lyap.estimator.schedule import Interval
 from lightning_lyap.estimator.settings import MeasurementSettings
 from lightning_lyap.estimator.spectrum import lyapunov_spectrum
 from lightning_lyap.plotting import plot_spectrum
-from lightning_lyap.statistics.batch_means import NUM_SCALES
+from lightning_lyap.statistics.batch_means import (
+    NUM_GROUPS,
+    NUM_PARTS,
+    NUM_SCALES,
+    join_samples,
+)
 
-DRAWN = ("exponents", "std", "resolved", "margins")
+DRAWN = ("exponents", "std", "resolved", "settled", "margins")
 
 
 class LyapunovSpectrum(Metric):
@@ -50,8 +63,8 @@ class LyapunovSpectrum(Metric):
         ...     torch.diag(torch.tensor([0.5, 0.25]))
         ... )
         >>> metric = LyapunovSpectrum()
-        >>> metric.update(rnn, torch.ones(3, 20, 1))
-        >>> metric.update(rnn, torch.ones(5, 20, 1))
+        >>> metric.update(rnn, torch.rand(3, 20, 1))
+        >>> metric.update(rnn, torch.rand(5, 20, 1))
         >>> metric.compute()["exponents"], metric.mean_spectrum().num_sequences
         (tensor([-0.6931, -1.3863], dtype=torch.float64), 8)
     """
@@ -68,6 +81,8 @@ class LyapunovSpectrum(Metric):
     unresolved: Tensor
     drift: Tensor
     drift_weight: Tensor
+    samples: Tensor
+    overlap: Tensor
     steps: Tensor
     uncertified: Tensor
     tangent_size: Tensor
@@ -105,6 +120,10 @@ class LyapunovSpectrum(Metric):
         self.add_state("unresolved", torch.zeros(shape, dtype=torch.int64), "sum")
         self.add_state("drift", torch.zeros(shape, dtype=torch.float64), "sum")
         self.add_state("drift_weight", torch.tensor(0.0, dtype=torch.float64), "sum")
+        columns = 0 if known is None else known
+        samples = torch.zeros(NUM_GROUPS, NUM_PARTS, columns + 1, dtype=torch.float64)
+        self.add_state("samples", samples, join_samples)
+        self.add_state("overlap", torch.tensor(0.0, dtype=torch.float64), "sum")
         self.add_state("steps", torch.zeros(2, dtype=torch.int64), "sum")
         self.add_state("uncertified", torch.tensor(0), "sum")
         self.add_state("tangent_size", torch.tensor(0), "max")
@@ -133,6 +152,7 @@ class LyapunovSpectrum(Metric):
         self.drift = self.drift + self.drift.new_zeros(blocks * columns)
         scales = self.squares.new_zeros(NUM_SCALES, blocks * columns)
         self.squares, self.cross = self.squares + scales, self.cross + scales
+        self.samples = _of_size(self.samples, blocks * columns)
 
     def update(
         self,
@@ -163,19 +183,27 @@ class LyapunovSpectrum(Metric):
         elif inputs is None:
             raise TypeError("Expected `inputs` [B, T, I] beside the dynamics, but got None.")
         else:
-            estimate = lyapunov_spectrum(
-                dynamics,
-                inputs,
-                initial_state=initial_state,
-                lengths=lengths,
-                num_exponents=self.settings.num_exponents,
-                **self.settings.estimator_settings(),
-            )
+            with warnings.catch_warnings():
+                # What has settled is known when all batches are: `compute` tells it.
+                warnings.filterwarnings("ignore", SETTLING)
+                estimate = lyapunov_spectrum(
+                    dynamics,
+                    inputs,
+                    initial_state=initial_state,
+                    lengths=lengths,
+                    num_exponents=self.settings.num_exponents,
+                    **self.settings.estimator_settings(),
+                )
         # In the order of the basis vectors: each batch sorts its exponents in its own way.
         shape, columns = estimate.sums.unresolved.shape, estimate.final_basis.shape[2]
         self._take_size(shape, estimate.tangent_size, columns)
         for name, value in vars(estimate.sums).items():
-            setattr(self, name, getattr(self, name) + value.to(self.device))
+            added = value.to(self.device)
+            if name == "samples":
+                added = join_samples([_of_size(self.samples, shape.numel()), added])
+            else:
+                added = getattr(self, name) + added
+            setattr(self, name, added)
         # A batch that is lost adds nothing to the means, and makes them no less certain.
         lost = estimate.num_sequences == 0
         self.uncertified = self.uncertified + int(not (lost or estimate.certificate.passed))
@@ -207,6 +235,9 @@ class LyapunovSpectrum(Metric):
         """Add other sums to those here, for `forward` and `merge_state` of torchmetrics."""
         sizes = (int(incoming_state[name]) for name in ("tangent_size", "block_columns"))
         self._check_size(incoming_state["unresolved"].shape, *sizes)
+        both = (self.samples, incoming_state["samples"])
+        columns = max(samples.shape[-1] for samples in both) - 1
+        self.samples, incoming_state["samples"] = (_of_size(each, columns) for each in both)
         super()._reduce_states(incoming_state)
         self._computed = None  # merge_state keeps what was computed before it
 
@@ -228,6 +259,8 @@ class LyapunovSpectrum(Metric):
             unresolved=self.unresolved.reshape(-1),
             drift=self.drift.reshape(-1),
             drift_weight=self.drift_weight,
+            samples=_of_size(self.samples, self.unresolved.numel()),
+            overlap=self.overlap,
             steps=self.steps,
         )
         spectrum, order = sums.sorted_mean(int(self.tangent_size), self.settings.num_exponents)
@@ -239,12 +272,13 @@ class LyapunovSpectrum(Metric):
     def mean_spectrum(self) -> LayeredSpectrum:
         """Return what `compute` returns as a spectrum with its statistics."""
         values = self.compute()
+        numbers: dict[str, Any] = {name: float(values[name]) for name in NUMBERS}
         return LayeredSpectrum(
             **_rows(values, VECTORS),
             num_sequences=int(values["num_sequences"]),
-            num_steps=float(values["num_steps"]),
-            warmup_steps=float(values["warmup_steps"]),
+            **numbers,
             tangent_size=int(values["tangent_size"]),
+            statistic_errors=values["statistic_errors"],
         )
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
@@ -272,3 +306,9 @@ class LyapunovSpectrum(Metric):
 def _rows(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Return some values ``[K]``, of which torchmetrics takes the dimension where K is 1."""
     return {name: values[name].reshape(-1) for name in (*names, "layer") if name in values}
+
+
+def _of_size(samples: Tensor, columns: int) -> Tensor:
+    """Return samples, ``[..., K + 1]``, with some K; empty ones may have none yet."""
+    missing = columns + 1 - samples.shape[-1]
+    return nn.functional.pad(samples, (missing, 0)) if missing else samples

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lightning_lyap import SpectrumHistory
-from lightning_lyap.estimator.result import VECTORS, MeanSpectrum
+from lightning_lyap.estimator.result import NUMBERS, VECTORS, MeanSpectrum
+from lightning_lyap.statistics.measures import OF_THE_WHOLE
 
 F64 = torch.float64
 
@@ -33,6 +34,8 @@ def spectrum(
         tangent_size=tangent_size,
         num_steps=50.0,
         warmup_steps=50.0,
+        overlap=0.125,
+        statistic_errors=torch.rand(len(OF_THE_WHOLE), 2, generator=generator, dtype=F64),
     )
 
 
@@ -54,6 +57,11 @@ def assert_same(got: SpectrumHistory, expected: SpectrumHistory) -> None:
     for one, other in zip(got.spectra, expected.spectra, strict=True):
         for name in VECTORS:
             assert_bitwise(getattr(one, name), getattr(other, name))
+        assert one.statistic_errors is not None
+        assert other.statistic_errors is not None  # NaN where not known
+        assert_bitwise(one.statistic_errors, other.statistic_errors)
+        numbers = [[getattr(each, name) for name in NUMBERS] for each in (one, other)]
+        assert_bitwise(*torch.tensor(numbers))
         assert (one.num_sequences, one.tangent_size) == (other.num_sequences, other.tangent_size)
         assert isinstance(one.num_sequences, int)
         assert isinstance(one.tangent_size, int)

@@ -8,6 +8,7 @@ from torchmetrics import Metric
 
 from lightning_lyap import LyapunovSpectrum
 from lightning_lyap.estimator.result import MeanSpectrum
+from lightning_lyap.statistics.batch_means import join_samples
 
 VECTORS = ("exponents", "std", "standard_errors", "margins", "resolved", "rounding_errors")
 
@@ -24,12 +25,18 @@ def assert_equal(got: MeanSpectrum, expected: MeanSpectrum, tolerance: float = 1
         torch.testing.assert_close(
             getattr(got, name), getattr(expected, name), atol=tolerance, rtol=0, equal_nan=True
         )
+    assert got.statistic_errors is not None
+    assert expected.statistic_errors is not None
+    torch.testing.assert_close(
+        got.statistic_errors, expected.statistic_errors, atol=1e-9, rtol=1e-9, equal_nan=True
+    )
     assert got.num_sequences == expected.num_sequences
     assert got.tangent_size == expected.tangent_size
 
 
 def summed(one: LyapunovSpectrum, other: LyapunovSpectrum) -> LyapunovSpectrum:
     """Add the sums by hand."""
+    one.samples = join_samples([one.samples, other.samples])
     for name in ("squares", "cross", "weights", "terms", "rounding", "unresolved"):
         setattr(one, name, getattr(one, name) + getattr(other, name))
     return one

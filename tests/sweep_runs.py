@@ -8,6 +8,7 @@ import torch
 
 from lightning_lyap import SpectrumHistory
 from lightning_lyap.estimator.result import MeanSpectrum
+from lightning_lyap.statistics.measures import OF_THE_WHOLE
 from lightning_lyap.sweeps.losses import save_losses
 
 F64 = torch.float64
@@ -22,6 +23,11 @@ def spectrum(exponents: Sequence[float], tangent_size: int | None = None) -> Mea
         margins=torch.full_like(values, 0.2),
         resolved=values.isfinite(),
         settled=torch.ones(len(values), dtype=torch.bool),
+        num_steps=50.0,
+        warmup_steps=50.0,
+        overlap=0.0,
+        steps_to_settle=100.0,
+        statistic_errors=torch.full((len(OF_THE_WHOLE), 2), 0.05, dtype=torch.float64),
         rounding_errors=torch.zeros_like(values),
         num_sequences=4,
         tangent_size=tangent_size or len(exponents),

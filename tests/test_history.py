@@ -168,9 +168,9 @@ def test_settings_are_those_of_the_run_that_was_saved(tmp_path: Path) -> None:
 
 def test_one_spectrum_is_plotted_by_its_place() -> None:
     history = filled()
-    for index, epochs in ((-1, 2 / 3), (0, 0)):
+    for index, epochs, count in ((-1, 2 / 3, 5), (0, 0, 3)):
         _, ax = history.plot_spectrum(index)
-        assert ax.get_title() == f"epoch {epochs:g}"
+        assert ax.get_title() == f"epoch {epochs:g} · {count} sequences x 50 steps after 50"
         drawn = ax.get_lines()[1].get_ydata()
         known = history.spectra[index].exponents[:-1]
         np.testing.assert_array_equal(drawn[:-1], known.numpy())
@@ -191,4 +191,4 @@ def test_the_heat_map_leaves_out_what_is_unresolved() -> None:
     _, ax = history.plot()
     shown = np.ma.getmaskarray(ax.collections[0].get_array()).reshape(4, 3)
     assert shown[:, 1].tolist() == [False, True, True, True]
-    assert ax.get_title() == "gray: unresolved"
+    assert ax.get_title() == "gray: unresolved · hatched: not settled"

@@ -167,7 +167,7 @@ def spectrum_calls(sizes: Sizes, device: torch.device) -> list[Callable[..., Spe
         Calls that take further settings of `lyapunov_spectrum`.
     """
     lstm, inputs = char_rnn(sizes.units).rnn.to(device), sizes.inputs().to(device)
-    run = partial(lyapunov_spectrum, lstm, inputs, state="hidden")
+    run = partial(lyapunov_spectrum, lstm, inputs, state="hidden", warmup_steps=0)
     return [partial(run, orthonormalize_every=every) for every in INTERVALS]
 
 

@@ -103,7 +103,7 @@ def measure(sizes: Sizes, device: torch.device) -> Result:
         module = network(kind, sizes.units)
         exact = Twin(module).exponents(inputs[:1])
         own, driving = module.to(device), inputs.to(device)
-        run = partial(lyapunov_spectrum, own, driving, state="hidden")
+        run = partial(lyapunov_spectrum, own, driving, state="hidden", warmup_steps=0)
         calls: list[Callable[[], object]] = [
             run,
             partial(bare_loop, jacobians(own, driving), sizes.steps),

@@ -110,7 +110,7 @@ def measure(sizes: Sizes, device: torch.device) -> Result:
             module, driving = network("GRU", units), characters(sizes.batch, steps[0])
             for where, busy, count in zip(WHERE, (0, cores), steps, strict=True):
                 inputs = driving[:, :count]
-                run = partial(lyapunov_spectrum, module, inputs)
+                run = partial(lyapunov_spectrum, module, inputs, warmup_steps=0)
                 with torch.no_grad():
                     exact = Twin(module).exponents(inputs[:1])
                 difference = largest_difference(run(), exact)

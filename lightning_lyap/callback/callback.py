@@ -56,11 +56,15 @@ class LyapunovSpectrumCallback(Callback):
     ``lyapunov/min``                     smallest resolved exponent, nats per step
     ``lyapunov/std_over_sequences``      standard deviation over sequences, averaged over the
                                          resolved exponents, nats per step
-    ``lyapunov/num_positive``            number of positive exponents
+    ``lyapunov/num_positive``            number of exponents that lie above zero with their whole
+                                         95 % interval
+    ``lyapunov/num_positive_estimates``  number of exponents whose value is above zero
     ``lyapunov/kaplan_yorke_dimension``  dimension; a lower bound if it equals K < N
     ``lyapunov/kolmogorov_sinai_entropy``  sum of the positive exponents, nats per step; a lower
                                          bound if all K < N are positive
     ``lyapunov/num_unresolved``          number of exponents lost in rounding noise, or -inf
+    ``lyapunov/num_unsettled``           number of others that have not settled: their values are
+                                         growth over the steps counted, on its way to an exponent
     ``lyapunov/rounding_error``          largest bound of the rounding error of a resolved exponent,
                                          nats per step
     ``lyapunov/certified``               1 if the spectrum obeys the identities that were checked,

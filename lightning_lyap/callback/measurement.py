@@ -9,6 +9,7 @@ from functools import partial
 from torch import nn
 
 from lightning_lyap.dynamics.conversion import as_dynamics
+from lightning_lyap.estimator.remarks import OVERLAPPING, SETTLING
 from lightning_lyap.estimator.result import LayeredSpectrum, SpectrumEstimate
 from lightning_lyap.estimator.settings import MeasurementSettings
 from lightning_lyap.metric import LyapunovSpectrum
@@ -108,6 +109,8 @@ def estimate_spectra(
         with warnings.catch_warnings():
             # The callback says these once a run, by the name of the module.
             warnings.filterwarnings("ignore", "The Lyapunov spectrum fails its certificate")
+            for said_once in (SETTLING, OVERLAPPING):
+                warnings.filterwarnings("ignore", said_once)
             if quiet:
                 warnings.filterwarnings("ignore", r"\d+ of \d+ sequences (did not|are left)")
             estimate = spectrum_on(

@@ -30,11 +30,12 @@ def scalars(prefix: str, measurement: Measurement) -> dict[str, float]:
         is resolved.
     """
     spectrum = measurement.spectrum
-    statistics = spectrum.measures().scalars()
+    measures = spectrum.measures()
+    statistics = measures.scalars()
     known = spectrum.rounding_errors[spectrum.resolved]
     errors = {
-        "max_standard_error": spectrum.standard_errors[0].item(),
-        "max_margin": spectrum.margins[0].item(),
+        "max_standard_error": measures.standard_errors["max"],
+        "max_margin": measures.intervals["max"][1] - measures.max,
         "rounding_error": known.max().item() if known.numel() else math.nan,
     }
     statistics |= split_finite(errors)[0]
@@ -73,20 +74,22 @@ def draw_figures(
     if not plotting_available():
         return {}
     spectrum, estimate = measurement.spectrum, measurement.estimate
-    several = "s" if spectrum.num_sequences != 1 else ""
     figures = {
         "spectrum": plot_spectrum(
             spectrum.exponents,
             spectrum.std,
             spectrum.resolved,
+            settled=spectrum.settled,
             margins=spectrum.margins,
             layer=spectrum.layer,
-            title=f"{when} · {spectrum.num_sequences} sequence{several}",
+            title=f"{when} · {spectrum.counted}",
         )
     }
     if estimate is not None:
         running = estimate.running_exponents()
-        figures["convergence"] = plot_convergence(running, estimate.block_ends, title=when)
+        figures["convergence"] = plot_convergence(
+            running, estimate.block_ends, settled=estimate.settled, title=when
+        )
     if len(history):
         figures["history"] = history.plot()
     return {name: render(figure) for name, (figure, _) in figures.items()}

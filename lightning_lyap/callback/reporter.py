@@ -27,6 +27,7 @@ from lightning_lyap.callback.trainer import (
     running_method,
     writes_files,
 )
+from lightning_lyap.estimator.remarks import overlap_remark, settling_remark
 from lightning_lyap.history import SpectrumHistory
 
 Images: TypeAlias = dict[str, NDArray[np.uint8]]
@@ -192,6 +193,7 @@ class Reporter:
     def _record_and_send(self, module: str, infix: str, measurement: Measurement) -> None:
         """Add a measurement to its history and send out what is no scalar."""
         fitting, spectrum = is_fitting(self._trainer), measurement.spectrum
+        self._remark_on(module, measurement)
         before = history = self._state.histories.of(module)
         if fitting:
             history = self._state.histories.for_spectrum(module, spectrum)
@@ -210,6 +212,23 @@ class Reporter:
                 self._state.histories.ended[folder] = before
             with self._failures.guard([module], "saving"):
                 self._save(folder, history, images)
+
+    def _remark_on(self, module: str, measurement: Measurement) -> None:
+        """Say once what a user should know of a spectrum."""
+        said = {"settling": settling_remark(measurement.spectrum)}
+        if measurement.estimate is not None:
+            said["overlap"] = overlap_remark(measurement.estimate)
+        for key, words in said.items():
+            if words is not None:
+                self._warn_once(f"The Lyapunov spectrum of {module!r}: {_small(words)}", key)
+        spectrum = measurement.spectrum
+        asked = self._state.histories.of(module).settings.get("num_steps", 0)
+        if spectrum.num_steps + spectrum.warmup_steps < asked:
+            self._warn_once.inform(
+                f"The sequences of {module!r} are shorter than the {asked} steps asked for: its "
+                f"Lyapunov spectra are over {spectrum.counted}.",
+                f"short {module}",
+            )
 
     def _moment(self) -> str:
         """Say for the titles of figures when this is."""
@@ -265,3 +284,8 @@ class Reporter:
                 f"are {where}.",
                 "scalars alone",
             )
+
+
+def _small(sentence: str) -> str:
+    """Return a sentence that goes on after a colon."""
+    return sentence[0].lower() + sentence[1:]

@@ -83,7 +83,9 @@ def _counts_and_cost(name: str, infixes: Sequence[str]) -> Charts:
     """Return the charts of counts for each module, and of the cost of all, by title."""
     return {
         "number of positive exponents": _lines(*(f"{name}/{i}num_positive" for i in infixes)),
-        "number of unresolved exponents": _lines(*(f"{name}/{i}num_unresolved" for i in infixes)),
+        "number of exponents unresolved, and not settled": _lines(
+            *(f"{name}/{i}{key}" for i in infixes for key in ("num_unresolved", "num_unsettled"))
+        ),
         "seconds per measurement": _lines(f"{name}/seconds"),
         "fraction of the time of training": _lines(f"{name}/epoch_fraction"),
     }

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from os.path import commonpath
 from pathlib import Path
 
+from lightning_lyap.estimator.result import NUMBERS
 from lightning_lyap.plotting import plotting_available, render, save_png
 from lightning_lyap.sweeps.comparison import Comparison, compare_runs
 from lightning_lyap.sweeps.csv_tables import write_table
@@ -74,6 +75,8 @@ def _write(comparison: Comparison, folder: Path) -> list[Path]:
     """Write the numbers of all runs, and with matplotlib the figures; return the files."""
     rows = [
         {"run": s.name, "epoch": s.epoch, "best_loss": s.best_loss, "early_loss": s.early_loss}
+        | {name: getattr(s.spectrum, name) for name in ("num_sequences", *NUMBERS[:2])}
+        | {"num_unsettled": s.spectrum.measures().num_unsettled}
         | s.statistics()
         for s in comparison.runs
     ]

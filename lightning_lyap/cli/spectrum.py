@@ -1,5 +1,6 @@
 """``python -m lightning_lyap spectrum``: the spectrum of a trained network, without a Trainer."""
 
+import warnings
 from argparse import ArgumentParser, Namespace
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from lightning_lyap.cli.checkpoints import (
 )
 from lightning_lyap.cli.spectrum_report import format_estimate
 from lightning_lyap.dynamics import LayerChoice, StateChoice
+from lightning_lyap.estimator.remarks import OVERLAPPING, SETTLING
 from lightning_lyap.estimator.result import SpectrumEstimate
 from lightning_lyap.estimator.settings import DTYPES, MeasurementSettings
 from lightning_lyap.history import SpectrumHistory
@@ -102,16 +104,20 @@ def run(arguments: Namespace) -> None:
     if settings.dtype is not None:
         network = network.to(DTYPES[str(settings.dtype)])
     batch, source = _inputs(arguments, checkpoint, task, settings.window, network.dtype)
-    estimates = spectra_of(
-        network,
-        batch,
-        modules=arguments.modules,
-        num_sequences=settings.num_sequences,
-        num_steps=settings.window,
-        num_exponents=settings.num_exponents,
-        keep_log_stretches=arguments.output is not None,
-        **settings.estimator_settings(),
-    )
+    with warnings.catch_warnings():
+        # They are lines of the report.
+        for said in (SETTLING, OVERLAPPING):
+            warnings.filterwarnings("ignore", said)
+        estimates = spectra_of(
+            network,
+            batch,
+            modules=arguments.modules,
+            num_sequences=settings.num_sequences,
+            num_steps=settings.window,
+            num_exponents=settings.num_exponents,
+            keep_log_stretches=arguments.output is not None,
+            **settings.estimator_settings(),
+        )
     epoch, step = checkpoint.get("epoch", -1) + 1, checkpoint.get("global_step", 0)
     print(f"{arguments.checkpoint}, after epoch {epoch}; data: {source}")
     for name, estimate in estimates.items():
@@ -158,7 +164,9 @@ def _write(folder: Path, history: SpectrumHistory, estimate: SpectrumEstimate) -
     if plotting_available():
         figures = {
             "spectrum": history.plot_spectrum(),
-            "convergence": plot_convergence(estimate.running_exponents(), estimate.block_ends),
+            "convergence": plot_convergence(
+                estimate.running_exponents(), estimate.block_ends, settled=estimate.settled
+            ),
         }
         for name, (figure, _) in figures.items():
             files.append(folder / f"{name}.png")

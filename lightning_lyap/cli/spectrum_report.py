@@ -1,9 +1,11 @@
-"""An estimate in words: exponents with their intervals, statistics, certificate."""
+"""An estimate in words: exponents and statistics with their intervals, what limits them."""
 
 import math
 from collections.abc import Mapping
+from textwrap import indent
 from typing import Any
 
+from lightning_lyap.estimator.remarks import overlap_remark, settling_remark
 from lightning_lyap.estimator.result import SpectrumEstimate
 
 
@@ -21,20 +23,20 @@ def format_estimate(
     Returns:
         Lines.
     """
-    steps = estimate.steps.tolist()
-    span = f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)} to {max(steps)}"
-    chosen = ", ".join(f"{key}={settings[key]}" for key in ("state", "layers", "warmup_steps"))
+    steps = estimate.steps[estimate.valid & estimate.distinct].tolist()
+    lengths = f" ({min(steps)} to {max(steps)})" if steps and min(steps) < max(steps) else ""
+    chosen = ", ".join(f"{key}={settings[key]}" for key in ("state", "layers"))
     rest = max(0, estimate.num_exponents - show)
-    scalars = estimate.measures().scalars()
-    width = max(map(len, scalars))
+    remarks = (overlap_remark(estimate), settling_remark(estimate))
     return "\n".join(
         [
             f"{name}: {estimate.num_exponents} of {estimate.tangent_size} exponents, {chosen}, "
-            f"{estimate.num_sequences} sequences of {span} steps; nats per step",
+            f"{estimate.counted}{lengths}; nats per step",
             f"{'i':>5}  {'exponent':>9}  95 % interval",
             *(_exponent(estimate, index) for index in range(estimate.num_exponents - rest)),
             *([f"... and {rest} more"] if rest else []),
-            *(f"  {key:<{width}}  {x:.6g}" for key, x in scalars.items() if not math.isnan(x)),
+            indent(str(estimate.measures()), "  "),
+            *filter(None, remarks),
             _certificate(estimate),
         ]
     )
@@ -44,7 +46,8 @@ def _exponent(estimate: SpectrumEstimate, index: int) -> str:
     """Return the line of an exponent: its number from 1, value, interval, layer."""
     low, high = estimate.intervals[index].tolist()
     interval = "-" if math.isnan(low) else f"[{low:.4f}, {high:.4f}]"
-    noise = "" if estimate.resolved[index] else "  lost in rounding noise"
+    marks = "" if estimate.settled[index] else "  not settled"
+    noise = marks if estimate.resolved[index] else "  lost in rounding noise"
     layer = "" if estimate.layer is None else f"  layer {int(estimate.layer[index])}"
     return f"{index + 1:>5}  {estimate.exponents[index].item():>9.4f}  {interval}{layer}{noise}"
 

@@ -100,7 +100,7 @@ def register_recurrence(
         ...         return 0.5 * h + x
         >>> import torch
         >>> from lightning_lyap import lyapunov_spectrum
-        >>> lyapunov_spectrum(Leaky(), torch.ones(3, 20, 2)).exponents
+        >>> lyapunov_spectrum(Leaky(), torch.rand(3, 20, 2)).exponents
         tensor([-0.6931, -0.6931], dtype=torch.float64)
         >>> unregister_recurrence(Leaky)
     """

@@ -9,6 +9,7 @@ from lightning_lyap.certificate.result import IDENTITIES, Certificate, Check, wo
 from lightning_lyap.estimator.batching import Group
 from lightning_lyap.estimator.result import SpectrumEstimate, SpectrumSums, TimeChunks
 from lightning_lyap.estimator.trajectories import Trajectories
+from lightning_lyap.statistics.batch_means import joined
 
 # What rounding may have turned of an exponent that is resolved, nats in all: what has turned more
 # may have turned altogether.
@@ -24,26 +25,34 @@ def _valid_sequences(part: Trajectories) -> Tensor:
     return valid
 
 
+def _distinct_sequences(part: Trajectories) -> Tensor:
+    """Return which sequences are no repetition of another one, ``[B]``, bool."""
+    if part.overlap is None:
+        return torch.ones(part.shape[0], dtype=torch.bool, device=part.sums.device)
+    return part.overlap.distinct.to(part.sums.device)
+
+
 def _sums_of(part: Trajectories) -> SpectrumSums:
-    """Return the sums over the sequences that stayed finite, in the order of the basis vectors."""
-    valid = _valid_sequences(part)
+    """Return the sums over distinct, finite sequences, in the order of the basis vectors."""
+    counted = _valid_sequences(part) & _distinct_sequences(part)
+    shared = part.sums[:, 0] * 0 if part.overlap is None else part.overlap.shared
     turned, steps = part.turned, part.steps.unsqueeze(-1)
-    rounding = ((part.rounding + turned) / steps)[valid]
-    resolved = (part.resolved & (turned < MOST_TURNED))[valid]
+    rounding = ((part.rounding + turned) / steps)[counted]
+    resolved = (part.resolved & (turned < MOST_TURNED))[counted]
     if part.schedule.tolerance is not None:
         resolved = resolved & (rounding.mean(0) <= part.schedule.tolerance)
+    contrasts = vars(part.bins.contrasts(part.steps, counted))
     return SpectrumSums(
-        **vars(part.bins.contrasts(part.steps, valid)),
+        **(contrasts | {"overlap": shared.to(counted.device)[counted].sum()}),
         rounding=rounding.sum(0),
         unresolved=(~resolved).sum(0),
-        steps=torch.stack([valid.sum() * part.warmup_steps, part.steps[valid].sum()]),
+        steps=torch.stack([counted.sum() * part.warmup_steps, part.steps[counted].sum()]),
     )
 
 
 def _total_sums(parts: Sequence[Trajectories]) -> SpectrumSums:
     """Return the sums over all sequences of several parts."""
-    sums = [vars(_sums_of(part)) for part in parts]
-    return SpectrumSums(**{name: sum(one[name] for one in sums) for name in sums[0]})
+    return joined([_sums_of(part) for part in parts])
 
 
 def _parts_of(groups: Sequence[Group]) -> list[Trajectories]:
@@ -96,6 +105,7 @@ def assemble(
         **vars(spectrum),
         per_sequence=torch.cat([p.sums / p.steps.unsqueeze(-1) for p in parts])[:, order],
         valid=torch.cat([_valid_sequences(part) for part in parts]),
+        distinct=torch.cat([_distinct_sequences(part) for part in parts]),
         steps=torch.cat([part.steps for part in parts]),
         order=order,
         sums=sums,

@@ -11,8 +11,10 @@ from lightning_lyap._checks import check_count
 from lightning_lyap.certificate.result import Certificate
 from lightning_lyap.statistics.batch_means import Contrasts
 from lightning_lyap.statistics.confidence import uncertainty
-from lightning_lyap.statistics.measures import SpectrumMeasures, measure_spectrum
-from lightning_lyap.statistics.stationarity import drift
+from lightning_lyap.statistics.jackknife import jackknife
+from lightning_lyap.statistics.measures import SpectrumMeasures, whole_spectrum_statistics
+from lightning_lyap.statistics.stationarity import drift, steps_to_settle
+from lightning_lyap.statistics.summary import measure_spectrum
 
 # The fields of `MeanSpectrum` with an entry for each exponent.
 VECTORS = (
@@ -24,6 +26,8 @@ VECTORS = (
     "settled",
     "rounding_errors",
 )
+# Those that are a number, NaN in files that don't tell.
+NUMBERS = ("num_steps", "warmup_steps", "overlap", "steps_to_settle")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,7 +46,8 @@ class MeanSpectrum:
             NaN where it does not exist: with a single sequence of a single block, and where an
             exponent is ``-inf``.
         margins: Half-width of the 95 % interval, ``[K]``: the standard error times the quantile of
-            Student's t distribution.
+            Student's t distribution. That of a single sequence is about its own exponent: whether
+            others have another one it can't tell.
         resolved: Whether every stretch that entered the exponent stood out from the rounding noise
             of its factorization, ``[K]``, bool; see `orthonormalize`. What is not resolved is noise
             at best (or exactly ``-inf``) and wants float64 or a smaller ``orthonormalize_every``.
@@ -58,10 +63,18 @@ class MeanSpectrum:
             the identity, in which the layers come in the order of the network and not of their
             exponents, can be off by a thousand times more in float32. ``layers="union"``, a random
             ``initial_basis`` or float64 are right there.
-        num_sequences: Number of sequences averaged over.
+        statistic_errors: Standard error and half-width of the 95 % interval of each statistic of
+            `OF_THE_WHOLE` (mean, variance, dimension ...), ``[S, 2]``, by the `jackknife`; None in
+            files that don't tell.
+        num_sequences: Number of sequences averaged over, all of them distinct.
         tangent_size: N, the dimension of the tangent space.
         num_steps: Steps counted of each sequence, on average; NaN in files that don't tell.
         warmup_steps: Steps of each before those, on average; NaN in files that don't tell.
+        overlap: Part of their counted steps that two of the sequences have in common, on average
+            over all pairs, in [0, 1]; all errors are widened by it. NaN in files that don't tell.
+        steps_to_settle: Estimate of the steps of a sequence, half of them as a warm-up, after which
+            all resolved exponents have settled; see the function of that name. NaN where they have,
+            and where nothing tells.
     """
 
     exponents: Tensor
@@ -75,6 +88,9 @@ class MeanSpectrum:
     tangent_size: int
     num_steps: float = math.nan
     warmup_steps: float = math.nan
+    overlap: float = math.nan
+    steps_to_settle: float = math.nan
+    statistic_errors: Tensor | None = None
 
     @property
     def num_exponents(self) -> int:
@@ -93,9 +109,28 @@ class MeanSpectrum:
         """Whether all N exponents were computed."""
         return self.num_exponents == self.tangent_size
 
+    @property
+    def counted(self) -> str:
+        """What was counted, in words: ``10 sequences x 50 steps after 50``."""
+        words = f"{self.num_sequences} sequence" + ("s" if self.num_sequences != 1 else "")
+        if math.isnan(self.num_steps):
+            return words
+        words += f" x {self.num_steps:.4g} step" + ("s" if self.num_steps != 1 else "")
+        return words + (f" after {self.warmup_steps:.4g}" if self.warmup_steps > 0 else "")
+
     def measures(self) -> SpectrumMeasures:
-        """Compute the statistics of the spectrum; see `SpectrumMeasures`."""
-        return measure_spectrum(self.exponents, self.std, self.resolved, self.tangent_size)
+        """Compute the statistics of the spectrum with their errors; see `SpectrumMeasures`."""
+        return measure_spectrum(
+            self.exponents,
+            self.std,
+            self.resolved,
+            self.tangent_size,
+            settled=self.settled,
+            standard_errors=self.standard_errors,
+            margins=self.margins,
+            rounding_errors=self.rounding_errors,
+            statistic_errors=self.statistic_errors,
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -149,21 +184,27 @@ class SpectrumSums(Contrasts):
         """
         mean, error = self.mean, uncertainty(self)
         rounding = self.rounding / max(self.count, 1)
-        settled = drift(self, rounding).settled | mean.isneginf()
+        found = drift(self, rounding)
         warmup_steps, num_steps = (self.steps / max(self.count, 1)).tolist()
         order = mean.argsort(descending=True, stable=True)[:num_exponents]
+        resolved = (self.unresolved == 0) & mean.isfinite()
         spectrum = MeanSpectrum(
             exponents=mean[order],
             std=self.std()[order],
             standard_errors=error.standard_errors[order],
             margins=error.margins[order],
-            resolved=((self.unresolved == 0) & mean.isfinite())[order],
-            settled=settled[order],
+            resolved=resolved[order],
+            settled=(found.settled | mean.isneginf())[order],
             rounding_errors=rounding[order],
             num_sequences=self.count,
             num_steps=num_steps,
             warmup_steps=warmup_steps,
+            overlap=self.mean_overlap,
+            steps_to_settle=steps_to_settle(self, found, resolved, warmup_steps, num_steps),
             tangent_size=tangent_size,
+            statistic_errors=jackknife(
+                self, lambda rows: whole_spectrum_statistics(rows[:, order], resolved[order])
+            ),
         )
         return spectrum, order
 
@@ -203,6 +244,8 @@ class SpectrumEstimate(LayeredSpectrum):
         per_sequence: Each sequence's own exponents, ``[B, K]``, in the order of the mean.
         valid: Sequences whose states and stretches stayed finite, ``[B]``, bool. The others take
             no part in the means.
+        distinct: Sequences that are no repetition of an earlier one, from the same state on the
+            same inputs, ``[B]``, bool. The others take no part in the means either.
         steps: Steps counted per sequence, without warm-up, ``[B]``, int64.
         order: Index of each exponent in the order in which the basis vectors came, ``[K]``.
         sums: What the mean spectrum was computed from, to be added to those of other sequences.
@@ -219,6 +262,7 @@ class SpectrumEstimate(LayeredSpectrum):
 
     per_sequence: Tensor
     valid: Tensor
+    distinct: Tensor
     steps: Tensor
     order: Tensor
     sums: SpectrumSums
@@ -234,8 +278,8 @@ class SpectrumEstimate(LayeredSpectrum):
         """Compute what the estimate would have been after every orthonormalization.
 
         Returns:
-            Mean over the valid sequences of the exponents over the first ``block_ends[m]`` steps,
-            ``[M, K]``, nats per step; the columns are in the order of the final mean.
+            Mean over the sequences that count of the exponents over the first ``block_ends[m]``
+            steps, ``[M, K]``, nats per step; the columns are in the order of the final mean.
 
         Raises:
             ValueError: If the log-stretches were not kept.
@@ -247,7 +291,7 @@ class SpectrumEstimate(LayeredSpectrum):
         # On the CPU: cumulated sums of CUDA are refused where algorithms must be deterministic.
         sums = self._kept_stretches().cpu().cumsum(0).to(counted.device)
         running = sums / counted.unsqueeze(-1)
-        return running[:, self.valid].mean(1)
+        return running[:, self.valid & self.distinct].mean(1)
 
     def finite_time_exponents(self, window: int) -> Tensor:
         """Average the stretches over consecutive windows: how much stability varies along the way.

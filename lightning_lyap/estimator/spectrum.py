@@ -40,12 +40,14 @@ from lightning_lyap.estimator.inputs import (
     check_time_chunks,
     check_weights,
 )
+from lightning_lyap.estimator.remarks import overlap_remark, settling_remark, warn_user
 from lightning_lyap.estimator.result import SpectrumEstimate
 from lightning_lyap.estimator.schedule import Interval
 from lightning_lyap.estimator.stopping import Progress, run_to_target
 from lightning_lyap.estimator.time_parallel.trajectories import in_chunks
 from lightning_lyap.estimator.trajectories import Start, Trajectories
 from lightning_lyap.qr.orthonormalize import random_orthonormal_basis
+from lightning_lyap.statistics.overlap import find_overlap
 
 
 @torch.no_grad()
@@ -163,14 +165,16 @@ def lyapunov_spectrum(
     Warns:
         RuntimeWarning: If the states or stretches of a sequence did not stay finite, its inputs are
             not finite, or it is no longer than the warm-up; such sequences are left out of the
-            means. If the estimate fails its certificate.
+            means. If sequences repeat each other or overlap, see `find_overlap`: repetitions are
+            left out of the means, the errors of what overlaps are wider. If exponents have not
+            settled. If the estimate fails its certificate.
 
     Example:
         >>> rnn = nn.RNN(1, 2, nonlinearity="relu", bias=False)
         >>> _ = nn.init.ones_(rnn.weight_ih_l0), rnn.weight_hh_l0.data.copy_(
         ...     torch.diag(torch.tensor([0.5, 0.25]))
         ... )
-        >>> lyapunov_spectrum(rnn, torch.ones(3, 20, 1)).exponents
+        >>> lyapunov_spectrum(rnn, torch.rand(3, 20, 1)).exponents
         tensor([-0.6931, -1.3863], dtype=torch.float64)
 
     Reference:
@@ -206,10 +210,13 @@ def lyapunov_spectrum(
         if time_chunks > 1:
             chosen = warmup_steps, orthonormalize_every, time_chunks
             most_at_once, new_trajectories = in_chunks(system, start, *chosen)
+        overlap = find_overlap(inputs, first_state, usable.ends, warmup_steps)
         groups = []
         for rows in split_into_groups(batch_size, target_stderr, most_at_once):
             shares = split_evenly(rows, num_shares(system, basis[rows]))
             trajectories = [new_trajectories(system, start.of(rows), *settings) for rows in shares]
+            for part, own in zip(trajectories, shares, strict=True):
+                part.overlap = overlap.of(own)
             groups.append(Group(trajectories))
         done, reached = run_to_target(groups, target_stderr, progress)
 
@@ -220,6 +227,9 @@ def lyapunov_spectrum(
             checks = checks_beside_the_run(*run)
             estimate = _without(usable, assemble(done, num_exponents, checks, reached))
     _warn_if_invalid(estimate.valid, usable)
+    for remark in (overlap_remark(estimate), settling_remark(estimate)):
+        if remark is not None:
+            warn_user(remark)
     _warn_if_faulty(estimate.certificate)
     return estimate
 

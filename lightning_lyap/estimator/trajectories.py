@@ -21,6 +21,7 @@ from lightning_lyap.qr.orthonormalize import (
 )
 from lightning_lyap.qr.reflectors import Basis, better_as_reflectors, dense
 from lightning_lyap.statistics.batch_means import StretchBins
+from lightning_lyap.statistics.overlap import Overlap
 
 # Blocks between two questions whether the factorizations of a `Cascade` hold: each waits for the
 # device, and an answer no costs all blocks since the last one.
@@ -74,9 +75,11 @@ class Trajectories:
         redone: Factorizations that were taken back.
         inspector: What checks some of the blocks.
         chunks: How the chunks of time came out; None without.
+        overlap: What the sequences have in common with others; None for nothing.
     """
 
     chunks: TimeChunks | None = None
+    overlap: Overlap | None = None
 
     def __init__(
         self, system: DynamicalSystem, start: Start, warmup_steps: int, every: Interval, keep: bool

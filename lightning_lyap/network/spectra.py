@@ -73,7 +73,7 @@ def spectra_of(
         ...
         ...     def forward(self, x):
         ...         return self.rnn(x)[0].mean()
-        >>> spectra_of(Network(), torch.ones(3, 20, 1))["rnn"].exponents
+        >>> spectra_of(Network(), torch.rand(3, 20, 1))["rnn"].exponents
         tensor([-0.6931, -1.3863], dtype=torch.float64)
     """
     _check_names(settings)

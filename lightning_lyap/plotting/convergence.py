@@ -21,6 +21,7 @@ def plot_convergence(
     running: Tensor,
     steps: Tensor,
     *,
+    settled: Tensor | None = None,
     title: str | None = None,
     ax: Any = None,
     colorbar: bool = True,
@@ -30,6 +31,7 @@ def plot_convergence(
     Args:
         running: ``[M, K]``, nats per step; see `SpectrumEstimate.running_exponents`.
         steps: Steps after which each row holds, ``[M]``.
+        settled: ``[K]``, bool; exponents that have not settled are dashed. None for all.
         title: Title or None.
         ax: Axes to draw into, or None.
         colorbar: Whether to add the scale of the indices; beside several axes one may do.
@@ -54,10 +56,12 @@ def plot_convergence(
     # Without its end: yellow lines can't be seen on white.
     colors = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))
     scale = ScalarMappable(Normalize(1, max(count, 2)), colors)
+    moving = np.zeros(count, bool) if settled is None else ~settled.cpu().numpy()
     marker = "o" if time.size <= MAX_LABELS else None
     for index in shown:
         color = scale.to_rgba(index + 1)
-        ax.plot(time, values[:, index], color=color, linewidth=0.9, marker=marker, markersize=3)
+        style = {"linestyle": "--" if moving[index] else "-", "marker": marker, "markersize": 3}
+        ax.plot(time, values[:, index], color=color, linewidth=0.9, **style)
     if colorbar and count > 1:
         bar = figure.colorbar(scale, ax=ax, label=INDEX_LABEL)
         index_ticks(bar.ax.yaxis, count)
@@ -66,5 +70,7 @@ def plot_convergence(
     right = time[-1] if time.size > 1 else time[-1] + 1
     ax.set(xlabel="steps averaged over", ylabel=EXPONENT_LABEL, xlim=(0, right))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    finish(ax, title, f"{shown.size} of {count} exponents" if shown.size < count else None)
+    part = f"{shown.size} of {count} exponents" if shown.size < count else None
+    dashed = "dashed: not settled" if moving[shown].any() else None
+    finish(ax, title, " · ".join(filter(None, (part, dashed))))
     return figure, ax

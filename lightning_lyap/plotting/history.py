@@ -1,5 +1,6 @@
 """The spectra of a run as a heat map."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def plot_history(
     exponents: Tensor,
     resolved: Tensor | None = None,
     *,
+    settled: Tensor | None = None,
     title: str | None = None,
     ax: Any = None,
 ) -> tuple[Any, Any]:
@@ -41,6 +43,7 @@ def plot_history(
         epochs: Epochs completed at each measurement, ``[E]``, ascending.
         exponents: ``[E, K]``, descending in each row, nats per step.
         resolved: ``[E, K]``, bool; None for all that are finite.
+        settled: ``[E, K]``, bool; what has not settled is hatched. None for all.
         title: Title or None.
         ax: Axes to draw into, or None.
 
@@ -69,10 +72,15 @@ def plot_history(
     _add_scale(figure, ax, mesh, extend="min" if (values < low).any() else "neither")
     if both:
         ax.stairs((values > 0).sum(1) + 0.5, edges, baseline=None, color=BORDER, linewidth=0.8)
+    moving = np.zeros(values.shape, bool) if settled is None else ~settled.cpu().numpy()
+    moving &= ~np.isnan(values)
+    _hatch(ax, edges, moving)
     _epoch_ticks(ax, when)
     index_ticks(ax.yaxis, values.shape[1])
     ax.set(xlabel="epochs trained", ylabel=INDEX_LABEL, ylim=(values.shape[1] + 0.5, 0.5))
-    finish(ax, title, f"gray: {note}" if np.isnan(values).any() else None)
+    gray = f"gray: {note}" if np.isnan(values).any() else None
+    hatched = "hatched: not settled" if moving.any() else None
+    finish(ax, title, " · ".join(filter(None, (gray, hatched))))
     return figure, ax
 
 
@@ -84,6 +92,25 @@ def _range(values: NDArray[np.float64]) -> tuple[float, float]:
         return -1.0, 0.0
     low, high = float(np.percentile(known, 1)), float(known.max())
     return (low, high) if low < high else (high - (abs(high) / 10 or 1.0), high)
+
+
+def _hatch(ax: Any, edges: NDArray[np.float64], moving: NDArray[np.bool_]) -> None:
+    """Hatch some cells, ``[E, K]``: a rectangle for each run of neighbors in a column."""
+    from matplotlib.collections import PolyCollection
+
+    corners = []
+    for column, (left, right) in zip(moving, pairwise(edges), strict=True):
+        changes = np.flatnonzero(np.diff(np.concatenate([[0], column.astype(int), [0]]))) + 0.5
+        for top, bottom in changes.reshape(-1, 2):
+            corners.append([(left, top), (right, top), (right, bottom), (left, bottom)])
+    if corners:
+        style: dict[str, Any] = {
+            "facecolors": "none",
+            "edgecolors": BORDER,
+            "linewidths": 0,
+            "hatch": "////",
+        }
+        ax.add_collection(PolyCollection(corners, rasterized=True, **style), autolim=False)
 
 
 def _add_scale(figure: Any, ax: Any, mesh: Any, extend: str) -> None:

@@ -20,6 +20,7 @@ from lightning_lyap.plotting.canvas import (
 BAND_LABEL = "± 1 standard deviation over sequences"
 INTERVAL_LABEL = "95 % interval of the mean"
 NOISE_LABEL = "lost in rounding noise"
+UNSETTLED_LABEL = "not settled: growth over these steps"
 
 
 def plot_spectrum(
@@ -27,6 +28,7 @@ def plot_spectrum(
     std: Tensor | None = None,
     resolved: Tensor | None = None,
     *,
+    settled: Tensor | None = None,
     margins: Tensor | None = None,
     layer: Tensor | None = None,
     title: str | None = None,
@@ -38,6 +40,8 @@ def plot_spectrum(
         exponents: ``[K]``, descending, nats per step.
         std: Half-width of the band, ``[K]``, or None.
         resolved: ``[K]``, bool; unresolved exponents are drawn apart, infinite ones are counted.
+        settled: ``[K]``, bool; exponents that have not settled are hollow, of many every few. None
+            for all.
         margins: Half-width of the interval, ``[K]``, or None.
         layer: The layer each exponent belongs to, from 0, ``[K]``, for points in its color; or
             None.
@@ -65,6 +69,8 @@ def plot_spectrum(
         _draw_layers(ax, index, mean, layer.cpu().numpy())
     _draw_band(ax, index, mean, std, (color, 0.25), BAND_LABEL)
     _draw_band(ax, index, mean, margins, (color, 0.5), INTERVAL_LABEL)
+    if settled is not None:
+        _draw_hollow(ax, index, np.where(settled.cpu().numpy(), np.nan, mean), color)
     noise = np.where(known, np.nan, values)
     if np.isfinite(noise).any():
         ax.plot(index, noise, ":", marker=marker, markersize=3, color="0.5", label=NOISE_LABEL)
@@ -103,6 +109,18 @@ def _draw_band(
         ax.fill_between(index, mean - half, mean + half, linewidth=0, **style)
     else:
         ax.errorbar(index, mean, half, fmt="none", linewidth=3 / color[1], **style)
+
+
+def _draw_hollow(
+    ax: Any, index: NDArray[np.int64], unsettled: NDArray[np.float64], color: str
+) -> None:
+    """Draw points, ``[K]``, NaN for none, that are white inside; of many about `MAX_LINES`."""
+    drawn = np.flatnonzero(np.isfinite(unsettled))
+    if not drawn.size:
+        return
+    some = drawn[:: -(-drawn.size // MAX_LINES)]
+    style = {"markersize": 3.5, "markerfacecolor": "white", "markeredgewidth": 0.8, "zorder": 4}
+    ax.plot(index[some], unsettled[some], "o", color=color, label=UNSETTLED_LABEL, **style)
 
 
 def _draw_layers(

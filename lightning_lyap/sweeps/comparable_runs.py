@@ -9,7 +9,7 @@ from typing import Any
 from lightning_lyap.estimator.result import MeanSpectrum
 from lightning_lyap.sweeps.runs import Run
 
-LEFT_OUT = ("num_unresolved",)  # of the arithmetic, not of the network
+LEFT_OUT = ("num_unresolved", "num_unsettled")  # of the arithmetic, not of the network
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import ne
+from statistics import median, stdev
 from typing import Any
 
 from lightning_lyap.sweeps.comparable_runs import ComparedRun, comparable_runs
@@ -27,6 +28,8 @@ class Correlations:
     Attributes:
         name: A statistic of the spectrum, or ``"early loss"``.
         num_runs: n, the runs in which it is finite.
+        noise: Half-width of its 95 % interval, the median over the runs, in parts of its standard
+            deviation between runs; None where that is not known.
         spearman: On ranks.
         pearson: On values.
         given_early_loss: On ranks, beyond what the early loss says; None for that itself.
@@ -34,6 +37,7 @@ class Correlations:
 
     name: str
     num_runs: int
+    noise: float | None
     spearman: Association
     pearson: Association
     given_early_loss: Association | None
@@ -97,6 +101,7 @@ def compare_runs(
         )
     correlate = partial(_correlate, compared, num_resamples=num_resamples, seed=seed)
     rows = [correlate(name, values) for name, values in _statistics(compared).items()]
+    rows = [replace(row, noise=_noise(compared, row.name)) for row in rows]
     baseline = correlate("early loss", [run.early_loss for run in compared])
     baseline = replace(baseline, given_early_loss=None)
     return Comparison(compared, why, early, dict(compared[0].settings), rows, baseline)
@@ -113,6 +118,22 @@ def _statistics(runs: Sequence[ComparedRun]) -> dict[str, list[float]]:
     }
 
 
+def _noise(runs: Sequence[ComparedRun], name: str) -> float | None:
+    """Return the median half-width of a statistic's interval in parts of the spread of runs."""
+    measures = [run.spectrum.measures() for run in runs]
+    widths = [(high - low) / 2 for low, high in (each.intervals[name] for each in measures)]
+    values = [getattr(each, name) for each in measures]
+    known = [
+        (value, width)
+        for value, width in zip(values, widths, strict=True)
+        if math.isfinite(value) and math.isfinite(width)
+    ]
+    if len(known) < MIN_RUNS:
+        return None
+    spread = stdev(value for value, _ in known)
+    return median(width for _, width in known) / spread if spread > 0 else None
+
+
 def _correlate(
     runs: Sequence[ComparedRun], name: str, values: Sequence[float], **bootstrap: int
 ) -> Correlations:
@@ -123,6 +144,7 @@ def _correlate(
     return Correlations(
         name,
         len(known),
+        None,
         associate(spearman, finite, best, **bootstrap),
         associate(pearson, finite, best, **bootstrap),
         associate(partial_spearman, finite, best, early, **bootstrap),

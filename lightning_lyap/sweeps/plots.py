@@ -34,6 +34,7 @@ LABELS = {
     "min": f"smallest exponent ({NATS})",
     "std_over_sequences": f"std. over sequences ({NATS})",
     "num_positive": "number of positive exponents",
+    "num_positive_estimates": "number of values above zero",
     "kaplan_yorke_dimension": "Kaplan-Yorke dimension",
     "kolmogorov_sinai_entropy": f"Kolmogorov-Sinai entropy ({NATS})",
 }

@@ -6,7 +6,7 @@ from lightning_lyap.sweeps.comparison import Comparison, Correlations
 from lightning_lyap.sweeps.correlation import Association
 
 FEW_RUNS = 10
-HEADER = ("", "n", "Spearman", "Pearson", "Spearman given early loss")
+HEADER = ("", "n", "noise", "Spearman", "Pearson", "Spearman given early loss")
 
 
 def format_comparison(comparison: Comparison) -> str:
@@ -24,10 +24,11 @@ def format_comparison(comparison: Comparison) -> str:
         [
             *(f"skipped {name}: {why}" for name, why in comparison.skipped.items()),
             _headline(comparison),
+            *_counted(comparison),
             "Correlation with the lowest validation loss (negative: larger goes with better), "
             "[95 % bootstrap interval]",
             "",
-            align([HEADER, *cells, _cells(comparison.baseline, baseline)], "<><<<"),
+            align([HEADER, *cells, _cells(comparison.baseline, baseline)], "<>><<<"),
             "",
             *_notes(comparison),
         ]
@@ -105,10 +106,25 @@ def _headline(comparison: Comparison) -> str:
     )
 
 
+def _counted(comparison: Comparison) -> list[str]:
+    """Return what was counted in each run, and in how many not all of it has settled."""
+    spectra = [run.spectrum for run in comparison.runs]
+    sizes = sorted({spectrum.counted for spectrum in spectra})
+    moving = sum(bool((s.resolved & ~s.settled).any()) for s in spectra)
+    lines = ["counted: " + ("; ".join(sizes) if len(sizes) < 4 else f"{sizes[0]} to {sizes[-1]}")]
+    if moving:
+        lines.append(
+            f"In {moving} of {len(spectra)} runs exponents have not settled, or it is not known "
+            "that they have: these are growth over the steps counted."
+        )
+    return lines
+
+
 def _cells(row: Correlations, name: str) -> list[str]:
     """Return the cells of a row, under the name it is shown by."""
     shown = [format_association(a) for a in (row.spearman, row.pearson, row.given_early_loss) if a]
-    return [name, str(row.num_runs), *shown, *["(the baseline)"] * (3 - len(shown))]
+    noise = "-" if row.noise is None else f"{row.noise:.0%}"
+    return [name, str(row.num_runs), noise, *shown, *["(the baseline)"] * (3 - len(shown))]
 
 
 def _notes(comparison: Comparison) -> list[str]:
@@ -119,6 +135,8 @@ def _notes(comparison: Comparison) -> list[str]:
     notes = {
         "The early loss costs nothing: exponents say more where the last interval excludes zero.\n"
         "By chance alone one interval in twenty does.": True,
+        "noise: half-width of the 95 % interval of a run's statistic, the median over the runs, in "
+        "parts of\nthe standard deviation between runs; what is not small hides relations.": True,
         "A dash: the statistic is the same in all runs, or the early loss orders them as it or "
         "the lowest loss does; [-]: so in half of the resamples.": any(
             a.interval is None for a in shown

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_lyap.statistics.measures import SpectrumMeasures
+from lightning_lyap.statistics.measures import STATISTICS as MEASURES
 
 LOSS = "val/loss"
 # Of all recurrent modules together.
 COSTS = {"seconds", "epoch_fraction"}
 # What `LyapunovSpectrumCallback` logs of each module: numbers, not the flags.
-STATISTICS = {each.name for each in fields(SpectrumMeasures) if each.type is not bool}
-STATISTICS |= {"max_standard_error", "max_margin", "rounding_error", "certified"}
+STATISTICS = {*MEASURES} | {"max_standard_error", "max_margin", "rounding_error", "certified"}
 
 
 def objective_keys(objective: Any) -> tuple[str, ...]:

@@ -266,6 +266,7 @@ class Windowed(pl.LightningDataModule):
         return torch.ones(num_sequences, num_steps, FEATURES).cumsum(1) / num_steps
 
 
+@pytest.mark.filterwarnings("ignore:.*2 of 3 sequences repeat others")
 def test_windows_of_the_datamodule_run_through_the_loop(tmp_path: Path) -> None:
     callback = quiet(num_sequences=3, num_steps=40)
     model = Looping()

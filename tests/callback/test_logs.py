@@ -32,9 +32,11 @@ STATISTICS = {
     "min",
     "std_over_sequences",
     "num_positive",
+    "num_positive_estimates",
     "kaplan_yorke_dimension",
     "kolmogorov_sinai_entropy",
     "num_unresolved",
+    "num_unsettled",
     "rounding_error",
     "certified",
 }

@@ -2,11 +2,13 @@
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_lyap import SpectrumHistory
@@ -96,7 +98,37 @@ def test_scalars_of_all_modules_by_key(tmp_path: Path) -> None:
     assert values["lyapunov/b/max"] == -0.25
     assert values["lyapunov/a/max_standard_error"] == pytest.approx(0.1)
     assert values["lyapunov/a/max_margin"] == pytest.approx(0.25)
-    assert len(values) == 31
+    assert len(values) == 35
+
+
+def test_what_has_not_settled_is_told_once(tmp_path: Path) -> None:
+    trainer, reports = fake_trainer(tmp_path), Reports(figures=False)
+    numbers: dict[str, Any] = {"num_steps": 30.0, "warmup_steps": 0.0, "steps_to_settle": 120.0}
+    settled = torch.zeros(2, dtype=torch.bool)
+    measured = measurement(0.5, -1.0)
+    moving = replace(measured, spectrum=replace(measured.spectrum, settled=settled, **numbers))
+    with pytest.warns(UserWarning, match="'rnn': 2 of 2 exponents have not settled.* 30 steps"):
+        values = reports.publish(trainer, 0.0, rnn=moving)
+    assert values["lyapunov/num_unsettled"] == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reports.publish(trainer, 1.0, rnn=moving)
+
+
+def test_shorter_sequences_than_asked_for_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer, reports = fake_trainer(tmp_path), Reports(figures=False)
+    reports.run.histories.of("rnn").settings["num_steps"] = 100
+    measured = measurement(0.5, -1.0)
+    numbers: dict[str, Any] = {"num_steps": 30.0, "warmup_steps": 0.0}
+    short = replace(measured, spectrum=replace(measured.spectrum, **numbers))
+    with caplog.at_level("INFO"):
+        for epoch in range(2):
+            reports.publish(trainer, float(epoch), rnn=short)
+    told = [each.message for each in caplog.records if "shorter than the 100 steps" in each.message]
+    assert len(told) == 1
+    assert "over 2 sequences x 30 steps" in told[0]
 
 
 def test_what_is_not_finite_is_left_out_and_warned_about_once(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_a_task_is_measured_on_inputs_from_a_file(
     assert main(["spectrum", str(mocap), *words, "--output", str(out), "--show", "4"]) == 0
     said = capsys.readouterr().out
     assert "rnn: 6 of 6 exponents, state=hidden" in said
-    assert "4 sequences of 20 steps" in said
+    assert "4 sequences x 20 steps after 5;" in said
     assert "... and 2 more" in said
     assert "certificate: passed (sum_rule" in said
 
@@ -73,7 +73,7 @@ def test_settings_reach_the_estimator(
     assert main(["spectrum", str(mocap), "--data", str(tmp_path / "x.pt"), *words, *more]) == 0
     said = capsys.readouterr().out
     assert "3 of 12 exponents, state=full, layers=union" in said
-    assert "2 sequences of 25 steps" in said
+    assert "2 sequences x 25 steps;" in said
     network = MocapRNN.load_from_checkpoint(mocap, map_location="cpu").double()
     expected = spectra_of(
         network,
@@ -90,7 +90,21 @@ def test_exponents_of_uncoupled_layers_tell_theirs() -> None:
     settings = {"layers": "union", "state": "full", "warmup_steps": 0}
     estimate = lyapunov_spectrum(torch.nn.GRU(20, 3, num_layers=2), BATCH, layers="union")
     said = format_estimate("rnn", estimate, settings)
-    assert (said.count("  layer 0\n"), said.count("  layer 1\n")) == (3, 3)
+    assert (said.count("  layer 0"), said.count("  layer 1")) == (3, 3)
+
+
+def test_what_limits_a_spectrum_stands_beside_it() -> None:
+    forgotten = (-torch.arange(100.0) / 30).exp().reshape(1, -1, 1)
+    x = (forgotten + 0.1 * torch.randn(10, 100, 1))[[*range(10), 3]]
+    with pytest.warns(RuntimeWarning):
+        estimate = lyapunov_spectrum(lambda x, s: x.exp() * s, x, initial_state=torch.ones(11, 1))
+    lines = format_estimate("rnn", estimate, {"state": "full", "layers": "joint"}).splitlines()
+    low, high = estimate.intervals[0].tolist()
+    value = estimate.exponents[0].item()
+    assert f"    1  {value:>9.4f}  [{low:.4f}, {high:.4f}]  not settled" in lines
+    assert any(line.startswith("  mean ") and line.endswith("not settled") for line in lines)
+    assert any(line.startswith("1 of 11 sequences repeat others") for line in lines)
+    assert any(line.startswith("1 of 1 exponents have not settled") for line in lines)
 
 
 def test_the_tasks_own_held_out_sequences_are_taken(
@@ -104,7 +118,7 @@ def test_the_tasks_own_held_out_sequences_are_taken(
     assert main(["spectrum", str(mocap), *words]) == 0
     said = capsys.readouterr().out
     assert "data: synthetic" in said
-    assert "2 sequences of 10 steps" in said
+    assert "2 sequences x 10 steps;" in said
 
 
 def test_any_lightning_module_is_loaded_by_its_class(

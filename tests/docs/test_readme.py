@@ -60,7 +60,7 @@ def test_the_keys_are_those_of_the_callback() -> None:
         r"^ +``(lyapunov/\w+)``  ", LyapunovSpectrumCallback.__doc__ or "", re.M
     )
     assert described == set(documented)
-    assert len(described) == 17
+    assert len(described) == 19
 
 
 def test_the_picture_is_there() -> None:

@@ -79,5 +79,5 @@ def test_names_in_docstrings_lead_to_their_entries(site: Path, page: str, link: 
 
 def test_the_table_of_logged_keys_is_a_table(site: Path) -> None:
     html = (site / "api" / "training.html").read_text()
-    assert len(re.findall(r"<td><code>lyapunov/\w+</code></td>", html)) == 17
+    assert len(re.findall(r"<td><code>lyapunov/\w+</code></td>", html)) == 19
     assert "====" not in html

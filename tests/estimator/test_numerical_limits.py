@@ -139,6 +139,32 @@ def test_saturated_units_are_resolved_in_float32(kind: str, state: StateChoice) 
     assert_near(single.exponents, double.exponents, 1e-4)
 
 
+@pytest.mark.parametrize("every", [1, 5])
+def test_noise_takes_part_in_no_statistic(every: int) -> None:
+    """Growth of 100 in one direction, 0.01 in five: one positive exponent, two dimensions.
+
+    Over five steps noise of eps grows to log(100) + log(eps) / 5 = 1.4 nats per step.
+    """
+    basis = torch.linalg.qr(torch.randn(6, 6, dtype=F64)).Q
+    growth = basis @ torch.diag(torch.tensor([1e2] + [1e-2] * 5, dtype=F64)) @ basis.mT
+    matrix = growth.float()
+    estimate = plain_spectrum(
+        lambda x, s: s @ matrix.mT,
+        torch.zeros(2, 50, 0),
+        initial_state=torch.zeros(2, 6),
+        orthonormalize_every=every,
+    )
+    measures = estimate.measures()
+    assert measures.num_positive == measures.num_positive_estimates == 1
+    assert measures.kolmogorov_sinai_entropy == pytest.approx(math.log(100), abs=0.01)
+    assert measures.max == estimate.exponents[0].item()
+    known = bool(estimate.resolved.all())
+    assert known is (every == 1)
+    assert measures.dimension_is_lower_bound is not known
+    expected = 2 if known else 1
+    assert measures.kaplan_yorke_dimension == pytest.approx(expected, abs=0.01)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_broken_weights_warn_and_give_no_number(bad: float) -> None:
     rnn: Any = build("tanh")

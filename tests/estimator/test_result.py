@@ -6,11 +6,19 @@ import pytest
 import torch
 
 from lightning_lyap.estimator.result import MeanSpectrum, SpectrumSums
-from lightning_lyap.statistics.batch_means import NUM_SCALES
+from lightning_lyap.statistics.batch_means import NUM_GROUPS, NUM_PARTS, NUM_SCALES, joined
 from lightning_lyap.statistics.confidence import t_quantile
 from tests.cells import F64, build, sequences
 from tests.compare import assert_near
 from tests.plain import plain_spectrum
+
+
+def samples_of(exponents: torch.Tensor) -> torch.Tensor:
+    """Samples of sequences of a single block, ``[B, K]``."""
+    samples = torch.zeros(NUM_GROUPS, NUM_PARTS, exponents.shape[1] + 1, dtype=torch.float64)
+    samples[: len(exponents), 0, :-1] = exponents
+    samples[: len(exponents), 0, -1] = 1
+    return samples
 
 
 def sums_of(exponents: torch.Tensor, unresolved: list[int] | None = None) -> SpectrumSums:
@@ -26,6 +34,8 @@ def sums_of(exponents: torch.Tensor, unresolved: list[int] | None = None) -> Spe
         unresolved=torch.tensor(unresolved or [0] * count),
         drift=torch.zeros(count, dtype=torch.float64),
         drift_weight=torch.tensor(0.0, dtype=torch.float64),
+        samples=samples_of(exponents),
+        overlap=torch.tensor(0.0, dtype=torch.float64),
         steps=torch.tensor([0, 100 * batch]),
     )
 
@@ -97,16 +107,20 @@ def test_one_block_of_one_sequence_tells_no_error() -> None:
 
 def test_equal_sequences_have_next_to_no_spread() -> None:
     """Variance from sums of squares: rounding leaves ``sqrt(eps) |lambda|``."""
-    estimate = plain_spectrum(build("gru"), sequences(1, 10).expand(4, -1, -1))
+    start = torch.zeros(1, 4, 7, dtype=F64)
+    start[0, :, 0] = 1e-9 * torch.arange(4)  # else they were one
+    x = sequences(1, 10).expand(4, -1, -1)
+    estimate = plain_spectrum(build("gru"), x, initial_state=start)
     assert float(estimate.std.abs().max()) < 1e-6
 
 
 def test_sums_of_parts_are_the_sums_of_the_whole() -> None:
     exponents = torch.randn(7, 4, dtype=F64)
     one, other, whole = sums_of(exponents[:3]), sums_of(exponents[3:]), sums_of(exponents)
-    joined = SpectrumSums(**{name: x + vars(other)[name] for name, x in vars(one).items()})
-    assert_near(joined.mean, whole.mean)
-    assert_near(joined.std(), whole.std())
+    both = joined([one, other])
+    assert_near(both.mean, whole.mean)
+    assert_near(both.std(), whole.std())
+    assert_near(both.samples, whole.samples)
     assert_near(whole.std(), exponents.std(0))
 
 

@@ -86,7 +86,8 @@ class HalfHuge(Windows):
 
     def lyapunov_sequences(self, num_sequences: int, num_steps: int) -> Tensor:
         windows = super().lyapunov_sequences(num_sequences, num_steps)
-        windows[1::2] = 3e38
+        huge = 3e38 * torch.linspace(0.9, 1, len(windows[1::2]))
+        windows[1::2] = huge.reshape(-1, 1, 1)
         return windows
 
 

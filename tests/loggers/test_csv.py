@@ -33,5 +33,7 @@ def test_scalars_stand_at_the_steps_of_the_loss_and_the_rest_is_files(
     said = [record.message for record in caplog.records if "Lyapunov" in record.message]
     assert said == [
         "CSVLogger: Lyapunov exponents as scalars alone; spectra and figures are files in "
-        f"{folder}."
+        f"{folder}.",
+        "The sequences of 'rnn' are shorter than the 100 steps asked for: its Lyapunov spectra are "
+        "over 10 sequences x 12 steps.",
     ]

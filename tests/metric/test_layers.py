@@ -32,14 +32,14 @@ def test_layers_apart_are_merged_exponent_by_exponent(
 def test_layers_are_told_where_there_are_several() -> None:
     x = sequences(2)
     stack, single = build("gru", num_layers=2), build("gru")
-    assert "layer" not in measured((stack, x)).compute()
+    assert "layer" not in measured((stack, x), layers="joint").compute()
     assert "layer" not in measured((single, x), layers="union").compute()
     assert measured((single, x), layers="union").mean_spectrum().layer is None
 
 
 def test_joint_and_layered_spectra_are_not_added() -> None:
     stack, x = build("gru", num_layers=2), sequences(2)
-    metric = measured((lyapunov_spectrum(stack, x),))
+    metric = measured((lyapunov_spectrum(stack, x, layers="joint"),))
     with pytest.raises(ValueError, match=r"with 14 exponents of each layer summed, .* but got 7"):
         metric.update(lyapunov_spectrum(stack, x, layers="union"))
 

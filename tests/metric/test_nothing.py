@@ -14,7 +14,7 @@ from tests.metrics import assert_equal, measured
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
 def test_without_a_sequence_nothing_is_known() -> None:
-    spectrum = LyapunovSpectrum(3).mean_spectrum()
+    spectrum = LyapunovSpectrum(3, layers="joint").mean_spectrum()
     assert spectrum.num_exponents == 3
     assert bool(spectrum.exponents.isnan().all())
     assert bool(spectrum.std.isnan().all())

@@ -39,7 +39,7 @@ def test_spectra_of_different_length_are_not_merged() -> None:
 def test_an_estimate_of_another_length_than_announced_is_refused() -> None:
     estimate = lyapunov_spectrum(build("gru"), sequences(1, 4), num_exponents=2)
     with pytest.raises(ValueError, match=r"Expected spectra of 3 exponents, .* but got 2"):
-        LyapunovSpectrum(3).update(estimate)
+        LyapunovSpectrum(3, layers="joint").update(estimate)
 
 
 def test_settings_are_checked_at_once() -> None:

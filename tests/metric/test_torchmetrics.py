@@ -22,6 +22,9 @@ def test_compute_returns_the_fields_by_name() -> None:
         "num_steps",
         "warmup_steps",
         "settled",
+        "statistic_errors",
+        "overlap",
+        "steps_to_settle",
         "tangent_size",
         "certified",
     }

@@ -33,6 +33,13 @@ def test_convergence_says_when_it_shows_a_part() -> None:
     assert ax.get_title() == "epoch 3 · 64 of 200 exponents"
 
 
+def test_convergence_dashes_what_has_not_settled() -> None:
+    settled = torch.tensor([True, False, True, True])
+    _, ax = plot_convergence(torch.randn(3, 4), STEPS, settled=settled, title="epoch 3")
+    assert [line.get_linestyle() for line in ax.get_lines()[:4]] == ["-", "--", "-", "-"]
+    assert ax.get_title() == "epoch 3 · dashed: not settled"
+
+
 def test_convergence_marks_the_ends_of_few_blocks_however_they_lie() -> None:
     ends = torch.tensor([2, 10, 11, 42, 100])
     _, ax = plot_convergence(torch.randn(5, 3), ends)

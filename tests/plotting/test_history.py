@@ -91,6 +91,20 @@ def test_history_leaves_out_what_is_unresolved() -> None:
     assert plot_history(EPOCHS, rows, resolved | True)[1].get_title() == ""
 
 
+def test_history_hatches_what_has_not_settled() -> None:
+    settled = torch.ones(3, 4, dtype=torch.bool)
+    settled[0, 1:3] = settled[2, 0] = settled[2, 3] = False
+    resolved = torch.ones(3, 4, dtype=torch.bool)
+    resolved[2, 3] = False
+    figure, ax = plot_history(EPOCHS, EXPONENTS.repeat(3, 1), resolved, settled=settled)
+    hatched = [path.get_extents().extents.tolist() for path in ax.collections[1].get_paths()]
+    assert hatched == [[-0.5, 1.5, 0.5, 3.5], [2.0, 0.5, 4.0, 1.5]]
+    assert ax.collections[1].get_hatch() == "////"
+    assert ax.get_title() == "gray: unresolved · hatched: not settled"
+    assert ax.get_ylim() == (4.5, 0.5)
+    render(figure)
+
+
 def test_the_first_index_is_labelled_among_round_ones() -> None:
     _, ax = plot_history(EPOCHS, torch.linspace(0, -9, 512).repeat(3, 1))
     assert ax.get_yticks().tolist() == [1, 100, 200, 300, 400, 500]

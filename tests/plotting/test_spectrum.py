@@ -49,6 +49,29 @@ def test_spectrum_holds_mean_and_band() -> None:
     assert legend(ax) == ["mean", "± 1 standard deviation over sequences"]
 
 
+def test_what_has_not_settled_is_hollow() -> None:
+    settled = torch.tensor([True, False, True, False])
+    _, ax = plot_spectrum(EXPONENTS, settled=settled)
+    hollow = ax.get_lines()[-1]
+    assert hollow.get_xdata().tolist() == [2, 4]
+    assert hollow.get_ydata().tolist() == EXPONENTS[~settled].tolist()
+    assert hollow.get_markerfacecolor() == "white"
+    assert legend(ax) == ["mean", "not settled: growth over these steps"]
+    assert legend(plot_spectrum(EXPONENTS, settled=settled | True)[1]) == ["mean"]
+
+
+def test_noise_that_has_not_settled_is_noise() -> None:
+    known = torch.tensor([True, True, True, False])
+    _, ax = plot_spectrum(EXPONENTS, None, known, settled=known)
+    assert legend(ax) == ["mean", "lost in rounding noise"]
+
+
+def test_of_many_that_have_not_settled_some_are_marked() -> None:
+    many = torch.linspace(0, -3, 300)
+    _, ax = plot_spectrum(many, settled=torch.zeros(300, dtype=torch.bool))
+    assert len(ax.get_lines()[-1].get_xdata()) == 60
+
+
 @pytest.mark.parametrize("std", [None, torch.full((4,), math.nan)], ids=["none", "one sequence"])
 def test_spectrum_without_deviations_has_no_band(std: Tensor | None) -> None:
     _, ax = plot_spectrum(EXPONENTS, std)

@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_lyap.statistics.batch_means import MAX_BATCHES, NUM_SCALES, Contrasts, StretchBins
+from lightning_lyap.statistics.batch_means import (
+    MAX_BATCHES,
+    NUM_GROUPS,
+    NUM_PARTS,
+    NUM_SCALES,
+    Contrasts,
+    StretchBins,
+    joined,
+)
 from tests.compare import assert_near
 
 F64 = torch.float64
@@ -41,10 +49,6 @@ def by_loop(stretches: Tensor, lengths: Sequence[int]) -> list[Tensor]:
                 total += (halves[::2] - halves[1::2]).square().sum(0)
         sums.append(total)
     return sums
-
-
-def added(*parts: Contrasts) -> Contrasts:
-    return Contrasts(**{name: sum(vars(part)[name] for part in parts) for name in vars(parts[0])})
 
 
 def assert_equal(got: Contrasts, expected: Contrasts, tolerance: float = 1e-12) -> None:
@@ -85,7 +89,34 @@ def test_parts_add_up_to_the_whole(lengths: list[int]) -> None:
     whole = contrasts_of(stretches, lengths=lengths)
     one = contrasts_of(stretches[:, :2], lengths=lengths[:2])
     other = contrasts_of(stretches[: max(lengths[2:]), 2:], lengths=lengths[2:])
-    assert_equal(added(one, other), whole)
+    assert_equal(joined([one, other]), whole)
+
+
+def test_samples_are_eighths_of_sequences_dealt_out_in_turn() -> None:
+    """Of 35 sequences the first three share their groups with the last three."""
+    stretches = torch.randn(80, 35, 2, dtype=F64)
+    samples = contrasts_of(stretches).samples
+    assert samples.shape == (NUM_GROUPS, NUM_PARTS, 3)
+    eighths = stretches.unflatten(0, (8, 10)).sum(1) / 80
+    assert_near(samples[5, :, :2], eighths[:, 5])
+    assert_near(samples[1, :, :2], eighths[:, 1] + eighths[:, 33])
+    assert_near(samples[:4, :, 2], torch.tensor([[2.0]] * 3 + [[1.0]]).to(F64).expand(4, 8) / 8)
+
+
+def test_samples_of_few_blocks_stand_where_these_end() -> None:
+    """Three blocks of ten steps: the cuts at eighths fall on their ends, the others are empty."""
+    samples = contrasts_of(torch.ones(30, 1, 1, dtype=F64), blocks=[10, 10, 10]).samples
+    assert_near(samples[0, :, 0], samples[0, :, 1])
+    assert samples[0, :, 1].count_nonzero() == 3
+    assert float(samples[0, :, 1].sum()) == pytest.approx(1)
+
+
+def test_a_direction_of_minus_infinity_stays_one_in_the_samples() -> None:
+    stretches = torch.zeros(16, 1, 2, dtype=F64)
+    stretches[5, 0, 0] = -math.inf
+    samples = contrasts_of(stretches).samples
+    assert samples[0, :, 0].tolist() == [0, 0, -math.inf, 0, 0, 0, 0, 0]
+    assert not bool(samples.isnan().any())
 
 
 def test_invalid_sequences_are_left_out() -> None:
@@ -98,7 +129,7 @@ def test_invalid_sequences_are_left_out() -> None:
     got = bins.contrasts(torch.tensor([40, 40, 40]), torch.tensor([True, False, True]))
     assert_equal(got, contrasts_of(stretches[:, [0, 2]]))
     nothing = bins.contrasts(torch.tensor([40, 40, 40]), torch.zeros(3, dtype=torch.bool))
-    assert_equal(added(got, nothing), got)
+    assert_equal(joined([got, nothing]), got)
 
 
 def test_an_infinite_stretch_leaves_other_exponents_right() -> None:

@@ -7,6 +7,7 @@ each other.
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -143,6 +144,19 @@ def test_the_naive_bootstrap_covers_too_seldom() -> None:
     assert between(ours, 0.92, 0.98), ours
 
 
+@pytest.mark.parametrize(
+    ("coefficient", "batch", "steps"),
+    [(0.9, 1, 100), (0.9, 2, 50), pytest.param(0.99, 1, 1000, marks=pytest.mark.slow)],
+)
+def test_batches_shorter_than_the_correlation_are_left_out(
+    coefficient: float, batch: int, steps: int
+) -> None:
+    """Were they not, of one sequence 56 and 62 % would be covered."""
+    stretches = autoregressive(steps, REPLICATES * batch, coefficient).transpose(0, 1)
+    coverage = replicates(stretches, batch).coverage(0.0).mean()
+    assert between(coverage, 0.92, 0.985), coverage
+
+
 @pytest.mark.parametrize("coefficient", [-0.5, 0.5])
 @pytest.mark.parametrize(("batch", "steps"), [(1, 400), (10, 40)])
 def test_short_correlations_of_either_sign(coefficient: float, batch: int, steps: int) -> None:
@@ -185,3 +199,28 @@ def test_the_anomalous_logistic_map_at_r_4() -> None:
             assert float(intervals.margins.median() / (1.96 * spread)) < widest
         shrinkage = float(short.margins.median() / long.margins.median())
         assert shrinkage == pytest.approx(4, rel=0.15)
+
+
+OVERLAPPING = [(10, 10, 100), *(pytest.param(*s, marks=pytest.mark.slow) for s in [(2, 10, 100)])]
+OVERLAPPING += [pytest.param(*s, marks=pytest.mark.slow) for s in [(40, 10, 100), (4, 50, 400)]]
+
+
+@pytest.mark.parametrize(("batch", "shift", "steps"), OVERLAPPING)
+def test_windows_of_one_recording(batch: int, shift: int, steps: int) -> None:
+    """Of 1000 recordings; were they other sequences the intervals would cover 42 to 83 %."""
+    recording = autoregressive(steps + shift * (batch - 1), REPLICATES, 0.5)
+    windows = recording.unfold(1, steps, shift).movedim(3, 0).movedim(2, 1)
+    bins = StretchBins()
+    for t, stretch in enumerate(windows):
+        bins.add(stretch.flatten(1), t + 1)
+    every = torch.ones(batch, dtype=torch.bool)
+    contrasts = bins.contrasts(torch.full((batch,), steps), every)
+    apart = shift * (torch.arange(batch).unsqueeze(0) - torch.arange(batch).unsqueeze(1)).abs()
+    shared = (steps - apart).clamp(min=0).to(F64).fill_diagonal_(0).sum() / steps
+    told, untold = (
+        uncertainty(replace(contrasts, overlap=overlap)).margins
+        for overlap in (shared, torch.tensor(0.0, dtype=F64))
+    )
+    covered, before = ((contrasts.mean.abs() <= m).double().mean() for m in (told, untold))
+    assert between(covered, 0.92, 0.98), covered
+    assert float(before) < 0.86

@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 
 from lightning_lyap import LyapunovSpectrum, lyapunov_spectrum
-from lightning_lyap.statistics.batch_means import NUM_SCALES, Contrasts
-from lightning_lyap.statistics.confidence import Uncertainty, t_quantile, uncertainty
+from lightning_lyap.statistics.batch_means import NUM_GROUPS, NUM_PARTS, NUM_SCALES, Contrasts
+from lightning_lyap.statistics.confidence import (
+    Uncertainty,
+    long_enough,
+    pool,
+    t_quantile,
+    uncertainty,
+)
 from lightning_lyap.systems import linear_relu_network
 from tests.cells import INPUT_SIZE, build
 from tests.compare import assert_near
@@ -57,6 +63,8 @@ def of_scales(count: int, variances: list[float]) -> Uncertainty:
         terms=torch.tensor([*terms, *[0] * rest]),
         drift=torch.zeros(1, dtype=F64),
         drift_weight=torch.tensor(0.0, dtype=F64),
+        samples=torch.zeros(NUM_GROUPS, NUM_PARTS, 2, dtype=F64),
+        overlap=torch.tensor(0.0, dtype=F64),
     )
     return uncertainty(contrasts)
 
@@ -112,10 +120,24 @@ def test_the_average_over_slopes_is_that_of_a_grid(slope: float) -> None:
     variance = log_variance.exp().expand(-1, len(log_ratio)).flatten()
     mean, square = (density * variance).sum(), (density * variance.square()).sum()
     known = 4 + 2 / (square / mean.square() - 1)
-    error = of_scales(2, estimates.tolist())
-    assert error.degrees.item() == pytest.approx(known.item(), rel=0.01)
+    pooled, pooled_degrees = pool(estimates.unsqueeze(-1), degrees, slopes)
+    assert pooled_degrees.item() == pytest.approx(known.item(), rel=0.01)
     expected = mean * (known - 2) / known
-    assert error.standard_errors.square().item() == pytest.approx(expected.item(), rel=0.01)
+    assert pooled.item() == pytest.approx(expected.item(), rel=0.01)
+
+
+def test_each_exponent_leaves_out_scales_of_its_own() -> None:
+    """As many columns at once as one by one."""
+    variances = torch.rand(6, 50, dtype=F64)
+    degrees = torch.tensor([1.0, 2, 4, 8, 16, 32], dtype=F64)
+    slopes = torch.tensor([3.0, 6, 12, 24, 48, 96], dtype=F64)
+    kept = long_enough(variances, degrees, 0)
+    assert 0 < int((kept == 0).sum()) < kept.numel()
+    together = torch.stack(pool(variances, kept, slopes))
+    for k in range(50):
+        used = kept[:, k] > 0
+        alone = pool(variances[used, k : k + 1], degrees[used], slopes[used])
+        assert_near(together[:, k : k + 1], torch.stack(alone))
 
 
 def test_one_sequence_goes_by_its_course_over_time() -> None:

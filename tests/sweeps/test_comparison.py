@@ -1,17 +1,19 @@
 """A comparison finds the relation that is there, leaves out what can't be compared, and says so."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lightning_lyap import SpectrumHistory
 from lightning_lyap.sweeps.comparison import Comparison, compare_runs
 from lightning_lyap.sweeps.correlation import associate, partial_spearman
 from lightning_lyap.sweeps.report import format_comparison
 from lightning_lyap.sweeps.runs import find_spectra, load_runs
-from tests.sweep_runs import leave_run, leave_sweep
+from tests.sweep_runs import leave_run, leave_sweep, spectrum
 
 
 def compared(folder: Path, **settings: Any) -> Comparison:
@@ -141,10 +143,13 @@ def test_nothing_printed_is_nan(tmp_path: Path, count: int) -> None:
 
 def test_a_statistic_that_some_runs_lack_has_its_own_n(tmp_path: Path) -> None:
     leave_sweep(tmp_path, 5)
-    # Only its largest exponent is finite, but none counts as resolved.
-    leave_run(tmp_path / "6" / "task", {2.0: [math.inf, -1.0]}, [1.0, 0.4])
+    folder = leave_run(tmp_path / "6" / "task", {2.0: [-0.5, -1.0]}, [1.0, 0.4])
+    history = SpectrumHistory({"state": "full", "module": "rnn"})
+    one_sequence = torch.full((2,), math.nan, dtype=torch.float64)
+    history.append(2, 20, replace(spectrum([-0.5, -1.0]), std=one_sequence), 0.1)
+    history.save(folder / "lyapunov" / "spectra.npz")
     rows = {row.name: row for row in compared(tmp_path).rows}
-    assert (rows["max"].num_runs, rows["mean"].num_runs) == (5, 6)
+    assert (rows["std_over_sequences"].num_runs, rows["mean"].num_runs) == (5, 6)
 
 
 def test_partial_spectra_are_pointed_out(tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
 """The spectra of a run over its epochs: checkpointed, saved beside the logs, loaded and plotted."""
 
 import json
-import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +11,15 @@ from torch import Tensor
 
 from lightning_lyap._atomic_files import whole_file
 from lightning_lyap._version import __version__
-from lightning_lyap.estimator.result import VECTORS, LayeredSpectrum, MeanSpectrum
+from lightning_lyap.estimator.result import NUMBERS, VECTORS, LayeredSpectrum, MeanSpectrum
+from lightning_lyap.history.saved_state import (
+    WHOLE,
+    no_errors,
+    saved_json,
+    saved_size,
+    saved_tensors,
+)
 from lightning_lyap.plotting import plot_history, plot_spectrum
-
-FAILURE = {"epoch", "step", "message"}
-# The tensors of a saved history: a dtype of the same kind, and E measurements of K exponents.
-SAVED = {
-    "epochs": (torch.float64, "E"),
-    "seconds": (torch.float64, "E"),
-    "steps": (torch.int64, "E"),
-    "num_sequences": (torch.int64, "E"),
-    "num_steps": (torch.float64, "E"),
-    "warmup_steps": (torch.float64, "E"),
-    **dict.fromkeys(VECTORS, (torch.float64, "EK")),
-    "resolved": (torch.bool, "EK"),
-    "settled": (torch.bool, "EK"),
-    "layer": (torch.int64, "EK"),
-}
-
-
-# What files may lack, those of earlier versions or of single layers, and what stands for it: not
-# known to have settled, not known how many.
-OPTIONAL = {"layer": None, "settled": False, "num_steps": math.nan, "warmup_steps": math.nan}
 
 
 class SpectrumHistory:
@@ -91,14 +76,15 @@ class SpectrumHistory:
         # Inference tensors could not be saved or plotted outside inference mode.
         with torch.inference_mode(False):
             rows = {name: getattr(spectrum, name).detach().cpu().clone() for name in VECTORS}
-            layer = getattr(spectrum, "layer", None)
+            layer, errors = getattr(spectrum, "layer", None), spectrum.statistic_errors
+            numbers: dict[str, Any] = {name: getattr(spectrum, name) for name in NUMBERS}
             self.spectra.append(
                 LayeredSpectrum(
                     **rows,
+                    **numbers,
                     layer=None if layer is None else layer.cpu().clone(),
+                    statistic_errors=no_errors() if errors is None else errors.cpu().clone(),
                     num_sequences=spectrum.num_sequences,
-                    num_steps=spectrum.num_steps,
-                    warmup_steps=spectrum.warmup_steps,
                     tangent_size=spectrum.tangent_size,
                 )
             )
@@ -143,7 +129,13 @@ class SpectrumHistory:
         """
         self._require_spectra()
         epochs = torch.tensor(self.epochs)
-        return plot_history(epochs, self.exponents(), self._rows("resolved"), ax=ax)
+        return plot_history(
+            epochs,
+            self.exponents(),
+            self._rows("resolved"),
+            settled=self._rows("settled"),
+            ax=ax,
+        )
 
     def plot_spectrum(self, index: int = -1, ax: Any = None) -> tuple[Any, Any]:
         """Draw one spectrum with its band and intervals; see `plotting.plot_spectrum`.
@@ -161,15 +153,16 @@ class SpectrumHistory:
             spectrum.exponents,
             spectrum.std,
             spectrum.resolved,
+            settled=spectrum.settled,
             margins=spectrum.margins,
             layer=spectrum.layer,
-            title=f"epoch {self.epochs[index]:g}",
+            title=f"epoch {self.epochs[index]:g} · {spectrum.counted}",
             ax=ax,
         )
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors, numbers and text only, fit for checkpoints loaded with weights_only."""
-        state: dict[str, Any] = {name: self._rows(name) for name in VECTORS} if self.spectra else {}
+        state: dict[str, Any] = {name: self._rows(name) for name in WHOLE} if self.spectra else {}
         if any(spectrum.layer is not None for spectrum in self.spectra):
             # Whether layers are told apart may change within a run.
             unknown = torch.full((self.spectra[0].num_exponents,), -1)
@@ -180,8 +173,10 @@ class SpectrumHistory:
             "steps": torch.tensor(self.steps, dtype=torch.int64),
             "seconds": torch.tensor(self.seconds, dtype=torch.float64),
             "num_sequences": torch.tensor([s.num_sequences for s in self.spectra]).long(),
-            "num_steps": torch.tensor([s.num_steps for s in self.spectra]).double(),
-            "warmup_steps": torch.tensor([s.warmup_steps for s in self.spectra]).double(),
+            **{
+                name: torch.tensor([getattr(s, name) for s in self.spectra]).double()
+                for name in NUMBERS
+            },
             "tangent_size": self.spectra[0].tangent_size if self.spectra else 0,
             "failures": json.dumps(self.failures),
             "settings": json.dumps(self.settings),
@@ -197,23 +192,26 @@ class SpectrumHistory:
             ValueError: If something is missing or does not fit together.
         """
         # All is read before anything is taken over: a state that is refused changes nothing.
-        saved = _saved_tensors(state)
-        settings = _saved_json(state, "settings", dict)
-        failures = _saved_json(state, "failures", list)
-        size = _saved_size(state, saved["exponents"].shape[1]) if "exponents" in saved else 0
-        rows = saved.get("layer", [None] * len(saved["epochs"]))
-        layers = [row if row is not None and bool((row >= 0).all()) else None for row in rows]
-        self.spectra = [
-            LayeredSpectrum(
-                **{name: saved[name][index] for name in VECTORS},
-                layer=layers[index],
-                num_sequences=int(saved["num_sequences"][index]),
-                num_steps=float(saved["num_steps"][index]),
-                warmup_steps=float(saved["warmup_steps"][index]),
-                tangent_size=size,
+        saved = saved_tensors(state)
+        settings = saved_json(state, "settings", dict)
+        failures = saved_json(state, "failures", list)
+        size = saved_size(state, saved["exponents"].shape[1]) if "exponents" in saved else 0
+        told = saved.get("layer", [None] * len(saved["epochs"]))
+        layers = [row if row is not None and bool((row >= 0).all()) else None for row in told]
+        self.spectra = []
+        for index in range(len(saved["epochs"])):
+            rows: dict[str, Any] = {name: saved[name][index] for name in WHOLE}
+            numbers: dict[str, Any] = {name: float(saved[name][index]) for name in NUMBERS}
+            count = int(saved["num_sequences"][index])
+            self.spectra.append(
+                LayeredSpectrum(
+                    **rows,
+                    **numbers,
+                    layer=layers[index],
+                    num_sequences=count,
+                    tangent_size=size,
+                )
             )
-            for index in range(len(saved["epochs"]))
-        ]
         self.settings, self.failures = settings, failures
         self.epochs = saved["epochs"].tolist()
         self.steps = saved["steps"].tolist()
@@ -283,64 +281,3 @@ class SpectrumHistory:
         """Refuse to draw an empty history."""
         if not self.spectra:
             raise ValueError("Expected at least one spectrum to draw, but the history is empty.")
-
-
-def _saved_tensors(state: Any) -> dict[str, Tensor]:
-    """Return the tensors of a saved history, all of them of the same measurements."""
-    if not isinstance(state, Mapping):
-        raise ValueError(f"Expected a saved history, but got a {type(state).__name__}.")
-    saved: dict[str, Tensor] = {}
-    sizes: dict[str, int] = {}
-    for name, (dtype, dimensions) in SAVED.items():
-        # An empty history saves no exponents.
-        if dimensions == "EK" and not sizes["E"]:
-            continue
-        if name in OPTIONAL and name not in state:
-            rest = OPTIONAL[name]
-            if rest is not None:
-                shape = [sizes[each] for each in dimensions]
-                saved[name] = torch.full(shape, rest, dtype=dtype)
-            continue
-        value = state.get(name)
-        if not isinstance(value, Tensor):
-            raise ValueError(f"Expected a tensor `{name}` in a saved history, but got {value!r}.")
-        sizes = dict(zip(dimensions, value.shape, strict=False)) | sizes
-        shape = [sizes.get(each, 0) for each in dimensions]
-        same_kind = torch.can_cast(value.dtype, dtype) and torch.can_cast(dtype, value.dtype)
-        if list(value.shape) != shape or not same_kind:
-            raise ValueError(
-                f"Expected numbers `{name}` like {dtype} of the shape {shape} in a saved history, "
-                f"but got {value.dtype} of {list(value.shape)}."
-            )
-        saved[name] = value
-    if not bool(saved["epochs"].isfinite().all()):
-        raise ValueError("Expected finite `epochs` in a saved history, but got others.")
-    return saved
-
-
-def _saved_size(state: Mapping[str, Any], num_exponents: int) -> int:
-    """Return N of a saved history, an int in a checkpoint and a tensor in a file."""
-    size, least = state.get("tangent_size"), max(num_exponents, 1)
-    size = size.item() if isinstance(size, Tensor) and size.ndim == 0 else size
-    if type(size) is not int or size < least:
-        raise ValueError(
-            f"Expected a whole number `tangent_size` of at least {least} in a saved history, but "
-            f"got {size!r}."
-        )
-    return size
-
-
-def _saved_json(state: Mapping[str, Any], name: str, kind: type) -> Any:
-    """Return what the JSON of the settings or the failures stands for."""
-    try:
-        value = json.loads(state[name])
-    except (KeyError, TypeError, ValueError):
-        value = None
-    parts = value if isinstance(value, list) else []
-    named = all(isinstance(part, dict) and part.keys() >= FAILURE for part in parts)
-    if not isinstance(value, kind) or not named:
-        raise ValueError(
-            f"Expected the `{name}` of a saved history as JSON of a {kind.__name__}, but got "
-            f"{state.get(name)!r}."
-        )
-    return value
