@@ -123,9 +123,11 @@ def trained_network(kind: str, data_dir: str | None) -> Source:
         return nn.functional.one_hot(test[starts[:, None] + torch.arange(steps)], size).float()
 
     def draw(count: int, steps: int, generator: torch.Generator) -> Tensor:
-        return windows_at(
-            torch.randint(len(test) - steps + 1, (count,), generator=generator), steps
-        )
+        slots, starts = len(test) // steps - 1, []
+        for _ in range(count // SEQUENCES):  # windows of a replicate don't overlap
+            phase = torch.randint(steps, (1,), generator=generator)
+            starts.append(torch.randperm(slots, generator=generator)[:SEQUENCES] * steps + phase)
+        return windows_at(torch.cat(starts), steps)
 
     steps = LONG_WARMUP + LONG_STEPS
     long = windows_at(torch.arange(0, len(test) - steps + 1, LONG_STEPS), steps)
