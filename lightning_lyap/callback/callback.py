@@ -114,8 +114,8 @@ class LyapunovSpectrumCallback(Callback):
         TypeError: If a setting has the wrong type.
         ValueError: If a setting is out of range; at the start of the run also if the
             LightningModule has no recurrent module, ``modules`` names others or one without a
-            spectrum, one has no known layers for ``"union"``, or the DataModule has too few
-            sequences (or says so by a ValueError of its own).
+            spectrum, or the DataModule has too few sequences (or says so by a ValueError of its
+            own).
     """
 
     def __init__(

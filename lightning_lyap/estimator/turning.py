@@ -17,7 +17,7 @@ from lightning_lyap.qr.error_bounds import SAFETY, Factorization
 # pairs would take a tenth of the time of a block.
 MANY, BLOCKS_AT_A_TIME = 64, 8
 # Errors beyond first order: whatever is turned as far as this is lost.
-MOST_TURNED = 1e6
+FARTHEST = 1e6
 
 
 class Turning:
@@ -37,6 +37,7 @@ class Turning:
         self._largest = self._parts
         self._lost = torch.zeros(self._size, dtype=torch.bool, device=device)
         self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._counting = False
 
     def copy(self) -> "Turning":
         """Return one that has seen the same and goes on by itself."""
@@ -54,12 +55,12 @@ class Turning:
         """
         if self._size[2] == 1:
             return
+        if counted and not self._counting:
+            self._catch_up()
+            self._largest, self._counting = torch.full_like(self._parts, -torch.inf), True
         self._waiting.append((log_stretch, rounding_error))
         if len(self._waiting) >= (BLOCKS_AT_A_TIME if self._size[2] >= MANY else 1):
             self._catch_up()
-        if not counted:
-            self._catch_up()
-            self._largest = torch.full_like(self._parts, -torch.inf)
 
     def _catch_up(self) -> None:
         """Carry the parts over the blocks that wait, ``[B, M, k, k]``: row i, column j."""
@@ -143,11 +144,11 @@ class CoupledTurning:
         triangle = triangle.masked_fill(dead.unsqueeze(-1) | dead.unsqueeze(-2), 0.0)
         triangle = triangle + torch.diag_embed(dead.double())
         pushed = torch.linalg.solve_triangular(triangle, triangle @ left, upper=True, left=False)
-        pushed = pushed.nan_to_num(MOST_TURNED, MOST_TURNED, -MOST_TURNED)
+        pushed = pushed.nan_to_num(FARTHEST, FARTHEST, -FARTHEST)
         gained = pushed.diagonal(dim1=-2, dim2=-1)
         noise = torch.randn(left.shape[1:], generator=self._generator, dtype=torch.float64)
         error = (result.rounding_error / SAFETY).nan_to_num().unsqueeze(-2)
-        left = pushed.clamp(-MOST_TURNED, MOST_TURNED) + noise.to(error) * error
+        left = pushed.clamp(-FARTHEST, FARTHEST) + noise.to(error) * error
         left = left.tril(-1)
         if moved is not None:
             left = self._left.index_copy(0, moved, left)
