@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from covering.networks import SEQUENCES
 from covering.replicates import STATISTICS
 
 # How often an exponent must have been said to be settled for its own share to be shown.
@@ -18,7 +19,7 @@ class Coverage:
     """How a case came out; shares are NaN where they are of nothing.
 
     Attributes:
-        resolved: Share of the exponents that are resolved.
+        resolved: Share of the exponents that are resolved in all sequences of a replicate.
         settled: Share of the exponents said to be settled.
         covered: Share of those that their interval covers.
         worst: The least share of a single exponent that is settled often enough.
@@ -67,7 +68,7 @@ def coverage(found: list[dict[str, Any]], truth: dict[str, Any], few: int = FEW)
     shares = torch.where(times >= few, inside.sum(0) / times, math.nan)
     index = None if bool(shares.isnan().all()) else int(shares.nan_to_num(2.0).argmin())
     return Coverage(
-        resolved=float(stacked("resolved").mean()),
+        resolved=float(stacked("resolved").pow(SEQUENCES).mean()),
         settled=float(settled.double().mean()),
         covered=float(inside.sum() / times.sum()),
         worst=math.nan if index is None else float(shares[index]),

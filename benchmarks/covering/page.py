@@ -17,13 +17,13 @@ TITLES = {
     "GRU-full": "GRU",
 }
 HEADER = (
-    "| network | K | sequences x steps | resolved | settled | covered | worst exponent (its bias, "
-    "spread) | largest exponent |\n| --- " + "| ---: " * 7 + "|"
+    "| network | K | sequences x steps | replicates | resolved | settled | covered | "
+    "worst exponent (its bias, spread) | largest exponent |\n| --- " + "| ---: " * 8 + "|"
 )
 TEXT = """# What the intervals cover
 
 Made by `python -m benchmarks.interval_coverage --out FOLDER --write` (torch {torch}, Python
-{python}, {number} replicates a row, float32, {units} units each); don't edit.
+{python}, float32, {units} units each); don't edit.
 
 How often a 95 % interval covers the exponent of a long run, measured with the default arguments:
 half of the steps are warm-up.
@@ -37,19 +37,20 @@ half of the steps are warm-up.
 
 The long run is in float64, after 1000 steps of warm-up; its own margin is allowed for.
 
-**Resolved** is the share of the sequences' exponents that are (see
-[Rounding](errors.md#rounding)); the others are judged like them. **Settled** is the share of the
-exponents said to be settled. Of these, **covered** is the share whose interval covers. By chance
-the share of a single exponent over {number} replicates lies between {low:.0%} and {high:.0%}, and
-the worst of twenty or forty lower. **Bias** is the mean deviation of the worst exponent in margins,
-**spread** its standard deviation over replicates in standard errors: 0 and 1 are right.
+**Resolved** is the share of the exponents that are, in each of the ten sequences (see
+[Rounding](errors.md#rounding)): the share in single sequences to the tenth power. The others are
+judged like them. **Settled** is the share of the exponents said to be settled. Of these,
+**covered** is the share whose interval covers. By chance the share of a single exponent over
+{number} replicates lies between {low:.0%} and {high:.0%}, and the worst of twenty or forty lower.
+**Bias** is the mean deviation of the worst exponent in margins, **spread** its standard deviation
+over replicates in standard errors: 0 and 1 are right.
 
 {after}
 
 ## Statistics
 
 The share of the intervals of `measures()`, of complete spectra, that hold what the long run gives.
-Those of networks that are not chaotic are exact.
+Without chaos dimension, entropy and number of positive exponents are zero, and known to be.
 
 {statistics}
 
@@ -76,6 +77,7 @@ def line(case: Case, found: dict[str, Any]) -> str:
         TITLES[network],
         case.count or len(found[case.name][0]["exponents"]),
         f"{SEQUENCES} x {case.steps}",
+        len(found[case.name]),
         _share(counted.resolved),
         _share(counted.settled),
         _share(counted.covered),

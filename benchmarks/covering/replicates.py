@@ -56,10 +56,10 @@ class Case:
         return f"{self.network}-{self.state}-{count}-{self.steps}-{self.warmup_steps}"
 
 
+SETTINGS: tuple[tuple[int, int | Literal["auto"]], ...] = ((100, "auto"), (400, "auto"), (100, 0))
 CASES = tuple(
     Case(network, state, count, steps, warmup)
-    for warmup in ("auto", 0)
-    for steps in (100, 400)
+    for steps, warmup in SETTINGS
     for count in (None, LEADING)
     for network, state in NETWORKS
 )
