@@ -84,6 +84,7 @@ and errors of order 1/T that come from the turning of the basis and are not stat
 by the absolute tolerance in brackets. Of several exponents in one row, the one that deviates most
 is shown. {effort.orbits} orbits of {effort.steps} steps each. Standard errors of random networks
 are those over {effort.networks} networks of each size: more than one in 400 may lie outside.
+How often intervals of networks cover: [Coverage](COVERAGE.md).
 
 {table(rows)}
 """

@@ -49,8 +49,9 @@ class MeanSpectrum:
             Student's t distribution. That of a single sequence is about its own exponent: whether
             others have another one it can't tell.
         resolved: Whether every stretch that entered the exponent stood out from the rounding noise
-            of its factorization, ``[K]``, bool; see `orthonormalize`. What is not resolved is noise
-            at best (or exactly ``-inf``) and wants float64 or a smaller ``orthonormalize_every``.
+            of its factorization, and rounding has not turned the basis, ``[K]``, bool; see
+            `orthonormalize`. What is not resolved is noise at best (or exactly ``-inf``) and wants
+            float64, a smaller ``orthonormalize_every`` or ``layers="union"``.
             With an automatic interval an exponent must also keep the tolerance it promises.
         settled: Whether the two halves of what was counted agree within their noise, ``[K]``, bool;
             see `drift`. What has not settled is growth over these steps, on its way to the
@@ -59,10 +60,9 @@ class MeanSpectrum:
         rounding_errors: Estimated bounds of the rounding errors, ``[K]``, nats per step; what is
             lost by the interval between factorizations is part of them. On single layers they were
             exceeded in tests by a factor of two at most; see `orthonormalize`. What rounding does
-            by turning the basis is not counted: a stack with ``layers="joint"`` that starts from
-            the identity, in which the layers come in the order of the network and not of their
-            exponents, can be off by a thousand times more in float32. ``layers="union"``, a random
-            ``initial_basis`` or float64 are right there.
+            by turning the basis is counted, too: what has turned far is not resolved. They hold
+            along the computed orbit: in chaos another precision follows another one, and the
+            interval covers that.
         statistic_errors: Standard error and half-width of the 95 % interval of each statistic of
             `OF_THE_WHOLE` (mean, variance, dimension ...), ``[S, 2]``, by the `jackknife`; None in
             files that don't tell.

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/interval_coverage.py`: networks, replicates, counts, and the page."""
