@@ -263,7 +263,8 @@ class LyapunovSpectrum(Metric):
             overlap=self.overlap,
             steps=self.steps,
         )
-        spectrum, order = sums.sorted_mean(int(self.tangent_size), self.settings.num_exponents)
+        chosen = self.settings.num_exponents, int(self.block_columns) or None
+        spectrum, order = sums.sorted_mean(int(self.tangent_size), *chosen)
         values = {name: torch.as_tensor(value) for name, value in vars(spectrum).items()}
         if 0 < self.block_columns < self.unresolved.numel():
             values["layer"] = order // self.block_columns

@@ -71,7 +71,8 @@ def is_precise(groups: Sequence[Group], target: float) -> bool:
         False also where there is no resolved exponent, or an error does not exist yet.
     """
     parts = _parts_of(groups)
-    spectrum = _total_sums(parts).sorted_mean(parts[0].system.tangent_size)[0]
+    size, columns = parts[0].system.tangent_size, parts[0].shape[2]
+    spectrum = _total_sums(parts).sorted_mean(size, columns=columns)[0]
     errors = spectrum.standard_errors[spectrum.resolved]
     return errors.numel() > 0 and bool((errors <= target).all())
 
@@ -96,7 +97,7 @@ def assemble(
     parts = _parts_of(groups)
     system = parts[0].system
     sums = _total_sums(parts)
-    spectrum, order = sums.sorted_mean(system.tangent_size, num_exponents)
+    spectrum, order = sums.sorted_mean(system.tangent_size, num_exponents, parts[0].shape[2])
     block_ends, stretches = _joint_blocks(parts)
     known = spectrum.rounding_errors[spectrum.resolved]
     made = [*first.items(), *(named for part in parts for named in part.inspector.found)]

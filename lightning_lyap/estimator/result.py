@@ -9,11 +9,11 @@ from torch import Tensor
 
 from lightning_lyap._checks import check_count
 from lightning_lyap.certificate.result import Certificate
+from lightning_lyap.statistics.alignment import settling
 from lightning_lyap.statistics.batch_means import Contrasts
 from lightning_lyap.statistics.confidence import uncertainty
 from lightning_lyap.statistics.jackknife import jackknife
 from lightning_lyap.statistics.measures import SpectrumMeasures, whole_spectrum_statistics
-from lightning_lyap.statistics.stationarity import drift, steps_to_settle
 from lightning_lyap.statistics.summary import measure_spectrum
 
 # The fields of `MeanSpectrum` with an entry for each exponent.
@@ -53,8 +53,9 @@ class MeanSpectrum:
             `orthonormalize`. What is not resolved is noise at best (or exactly ``-inf``) and wants
             float64, a smaller ``orthonormalize_every`` or ``layers="union"``.
             With an automatic interval an exponent must also keep the tolerance it promises.
-        settled: Whether the two halves of what was counted agree within their noise, ``[K]``, bool;
-            see `drift`. What has not settled is growth over these steps, on its way to the
+        settled: Whether the two halves of what was counted agree within their noise, and gaps are
+            wide enough for the basis to be aligned, ``[K]``, bool; see `drift` and `misalignment`.
+            What has not settled is growth over these steps, on its way to the
             exponent, and its interval does not cover that. False, too, where nothing tells: a
             single block. An exponent of ``-inf`` is settled.
         rounding_errors: Estimated bounds of the rounding errors, ``[K]``, nats per step; what is
@@ -100,9 +101,8 @@ class MeanSpectrum:
     @property
     def intervals(self) -> Tensor:
         """Lower and upper end of the 95 % interval of each exponent, ``[K, 2]``, nats per step."""
-        return self.exponents.unsqueeze(-1) + self.margins.unsqueeze(-1) * self.margins.new_tensor(
-            [-1.0, 1.0]
-        )
+        signs = self.margins.new_tensor([-1.0, 1.0])
+        return self.exponents.unsqueeze(-1) + self.margins.unsqueeze(-1) * signs
 
     @property
     def is_complete(self) -> bool:
@@ -171,36 +171,38 @@ class SpectrumSums(Contrasts):
         return (self.residuals()[0] / (self.count - 1)).sqrt()
 
     def sorted_mean(
-        self, tangent_size: int, num_exponents: int | None = None
+        self, tangent_size: int, num_exponents: int | None = None, columns: int | None = None
     ) -> tuple[MeanSpectrum, Tensor]:
         """Sort the mean spectrum, once.
 
         Args:
             tangent_size: N.
-            num_exponents: K, how many of the largest to take. Default: all there are.
+            num_exponents: K, how many of the largest to take. Default: all.
+            columns: Vectors of a block. Default: all.
 
         Returns:
-            The mean spectrum, and the index each of its exponents had before sorting, ``[K]``.
+            The mean spectrum, and the index each exponent had before sorting, ``[K]``.
         """
         mean, error = self.mean, uncertainty(self)
         rounding = self.rounding / max(self.count, 1)
-        found = drift(self, rounding)
         warmup_steps, num_steps = (self.steps / max(self.count, 1)).tolist()
         order = mean.argsort(descending=True, stable=True)[:num_exponents]
         resolved = (self.unresolved == 0) & mean.isfinite()
+        chosen = resolved, warmup_steps, num_steps, columns
+        settled, to_settle = settling(self, rounding, error.margins, *chosen)
         spectrum = MeanSpectrum(
             exponents=mean[order],
             std=self.std()[order],
             standard_errors=error.standard_errors[order],
             margins=error.margins[order],
             resolved=resolved[order],
-            settled=(found.settled | mean.isneginf())[order],
+            settled=settled[order],
             rounding_errors=rounding[order],
             num_sequences=self.count,
             num_steps=num_steps,
             warmup_steps=warmup_steps,
             overlap=self.mean_overlap,
-            steps_to_settle=steps_to_settle(self, found, resolved, warmup_steps, num_steps),
+            steps_to_settle=to_settle,
             tangent_size=tangent_size,
             statistic_errors=jackknife(
                 self, lambda rows: whole_spectrum_statistics(rows[:, order], resolved[order])
