@@ -129,14 +129,11 @@ def _repaired(basis: Tensor) -> Orthonormalization:
     if len(rows) == 0:
         return result
     right = householder_qr(basis[rows])
-    columns = right.columns
-    if columns is None:
-        columns = torch.arange(basis.shape[-1]).to(rows).expand(len(rows), -1)
-    before = torch.arange(basis.shape[-1]).to(rows).expand(basis.shape[0], -1)
-    pairs = zip(result[:4], right[:4], strict=True)
-    q, stretch, resolved, error = (whole.index_copy(0, rows, part) for whole, part in pairs)
-    before = before if result.columns is None else result.columns
-    return Orthonormalization(q, stretch, resolved, error, before.index_copy(0, rows, columns))
+    in_order = torch.arange(basis.shape[-1]).to(rows).expand(len(rows), -1)
+    columns = in_order if right.columns is None else right.columns
+    pairs = zip(result[:5], (*right[:4], columns), strict=True)
+    parts = (part if whole is None else whole.index_copy(0, rows, part) for whole, part in pairs)
+    return Orthonormalization(*parts)
 
 
 def random_orthonormal_basis(
