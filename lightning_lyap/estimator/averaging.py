@@ -35,7 +35,7 @@ def _distinct_sequences(part: Trajectories) -> Tensor:
 def _sums_of(part: Trajectories) -> SpectrumSums:
     """Return the sums over distinct, finite sequences, in the order of the basis vectors."""
     counted = _valid_sequences(part) & _distinct_sequences(part)
-    shared = part.sums[:, 0] * 0 if part.overlap is None else part.overlap.shared
+    shared = torch.zeros_like(part.sums[:, 0]) if part.overlap is None else part.overlap.shared
     turned, steps = part.turned, part.steps.unsqueeze(-1)
     rounding = ((part.rounding + turned) / steps)[counted]
     resolved = (part.resolved & (turned < MOST_TURNED))[counted]

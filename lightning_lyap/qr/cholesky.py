@@ -108,7 +108,9 @@ def cholesky_qr(
     log_stretch = log_stretch.masked_fill(~finite.unsqueeze(-1), torch.nan)
     off = (q @ q.mT - _identity(q)).abs().flatten(1).amax(-1)
     failed = finite & ~(off <= ORTHOGONAL * torch.finfo(basis.dtype).eps)
-    resolved, bound = _judge(basis, q.mT, log_stretch, samples.square().mean(-1).sqrt())
+    triangle = (q @ rows.mT * unit.unsqueeze(-2)).triu().masked_fill(lost.unsqueeze(-2), 0.0)
+    conditions, along = samples.square().mean(-1).sqrt(), triangle.abs().amax(-1)
+    resolved, bound = _judge(basis, q.mT, log_stretch, conditions, along)
     result = Orthonormalization(q.to(basis.dtype).mT, log_stretch, resolved, bound, columns)
     return result, failed
 
@@ -211,19 +213,20 @@ def _inverse_root(gram: Tensor, unit: Tensor) -> Tensor:
 
 
 def _judge(
-    basis: Tensor, q: Tensor, log_stretch: Tensor, conditions: Tensor
+    basis: Tensor, q: Tensor, log_stretch: Tensor, conditions: Tensor, along: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return which stretches are resolved and bounds of their errors; see `orthonormalize`.
 
     ``basis`` and ``q`` are ``[B, N, K]``, results ``[B, K]``; ``conditions``, of each column among
-    those before it, in units of their lengths and in units of one, ``[B, K, 2]``.
+    those before it, in units of their lengths and in units of one, ``[B, K, 2]``; ``along`` as for
+    `row_errors`.
     """
     info = torch.finfo(basis.dtype)
     sizes = basis.abs().amax(-1).to(q.dtype)
     graded = sizes.amin(-1) * GRADED < sizes.amax(-1)
     # What is smaller than the smallest normal number has an error of that one's size.
     sizes = sizes.clamp(min=info.tiny)
-    sizes = torch.where(graded.unsqueeze(-1), row_errors(q, sizes, log_stretch.exp()), sizes)
+    sizes = torch.where(graded.unsqueeze(-1), row_errors(q, sizes, along), sizes)
     norms = basis.shape[-1] ** 0.5 * sizes
     error = info.eps * (q.abs().mT @ norms.unsqueeze(-1)).squeeze(-1)
     bound, own = (SAFETY * info.eps * condition for condition in conditions.unbind(-1))
