@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_lyap.callback.measurement import Measurement
-from lightning_lyap.history import SpectrumHistory
+from lightning_lyap.history import SpectrumHistory, draw_spectrum
 from lightning_lyap.plotting import (
     plot_convergence,
-    plot_spectrum,
     plotting_available,
     render,
     save_png,
@@ -74,17 +73,7 @@ def draw_figures(
     if not plotting_available():
         return {}
     spectrum, estimate = measurement.spectrum, measurement.estimate
-    figures = {
-        "spectrum": plot_spectrum(
-            spectrum.exponents,
-            spectrum.std,
-            spectrum.resolved,
-            settled=spectrum.settled,
-            margins=spectrum.margins,
-            layer=spectrum.layer,
-            title=f"{when} · {spectrum.counted}",
-        )
-    }
+    figures = {"spectrum": draw_spectrum(spectrum, when)}
     if estimate is not None:
         running = estimate.running_exponents()
         figures["convergence"] = plot_convergence(

@@ -22,6 +22,29 @@ from lightning_lyap.history.saved_state import (
 from lightning_lyap.plotting import plot_history, plot_spectrum
 
 
+def draw_spectrum(spectrum: LayeredSpectrum, when: str, ax: Any = None) -> tuple[Any, Any]:
+    """Draw a spectrum with all that it tells of itself; see `plotting.plot_spectrum`.
+
+    Args:
+        spectrum: What was measured.
+        when: Says in the title when this was.
+        ax: Axes to draw into, or None.
+
+    Returns:
+        Figure and axes.
+    """
+    return plot_spectrum(
+        spectrum.exponents,
+        spectrum.std,
+        spectrum.resolved,
+        settled=spectrum.settled,
+        margins=spectrum.margins,
+        layer=spectrum.layer,
+        title=f"{when} · {spectrum.counted}",
+        ax=ax,
+    )
+
+
 class SpectrumHistory:
     """The spectra that were measured in a run, in order.
 
@@ -148,17 +171,7 @@ class SpectrumHistory:
             Figure and axes.
         """
         self._require_spectra()
-        spectrum = self.spectra[index]
-        return plot_spectrum(
-            spectrum.exponents,
-            spectrum.std,
-            spectrum.resolved,
-            settled=spectrum.settled,
-            margins=spectrum.margins,
-            layer=spectrum.layer,
-            title=f"epoch {self.epochs[index]:g} · {spectrum.counted}",
-            ax=ax,
-        )
+        return draw_spectrum(self.spectra[index], f"epoch {self.epochs[index]:g}", ax)
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors, numbers and text only, fit for checkpoints loaded with weights_only."""

@@ -17,7 +17,7 @@ from lightning_lyap.callback import outputs
 from lightning_lyap.callback.loggers import log_histogram, log_image
 from lightning_lyap.callback.measurement import Measurement
 from lightning_lyap.callback.outputs import draw_figures, scalars, split_finite, write_files
-from lightning_lyap.plotting import plot_spectrum
+from lightning_lyap.history import draw_spectrum
 from tests.cells import INPUT_SIZE, build
 
 F64 = torch.float64
@@ -135,10 +135,10 @@ def test_the_spectrum_is_drawn_with_intervals_and_layers(monkeypatch: pytest.Mon
     x, drawn = torch.randn(1, 8, INPUT_SIZE, dtype=F64), []
 
     def keep(*args: Any, **options: Any) -> Any:
-        drawn.append(plot_spectrum(*args, **options))
+        drawn.append(draw_spectrum(*args, **options))
         return drawn[-1]
 
-    monkeypatch.setattr(outputs, "plot_spectrum", keep)
+    monkeypatch.setattr(outputs, "draw_spectrum", keep)
     estimate = lyapunov_spectrum(
         build("gru", num_layers=2),
         x,

@@ -128,6 +128,6 @@ def test_what_cannot_be_shown_raises_if_asked_to(
 ) -> None:
     with pytest.raises(ConnectionError, match="server is gone"):
         train(tmp_path, strict(), logger=RefusesAtStart(tmp_path))
-    monkeypatch.setattr(outputs, "plot_spectrum", FailsAt({1}, None))
+    monkeypatch.setattr(outputs, "draw_spectrum", FailsAt({1}, None))
     with pytest.raises(RuntimeError, match="on purpose"):
         train(tmp_path, strict(figures=True))
