@@ -1,6 +1,7 @@
 """Files of spectra: written whole, numbers and text alone, and refused where they are not."""
 
 import json
+import math
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from lightning_lyap import SpectrumHistory, __version__
 from lightning_lyap.estimator.result import VECTORS
+from lightning_lyap.history.saved_state import LATER
 from tests.histories import SETTINGS, assert_same, filled
 
 
@@ -166,6 +168,23 @@ def test_nothing_in_a_file_is_ever_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="to be a file of spectra"):
         SpectrumHistory.load(path)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", sorted(LATER))
+def test_a_file_with_one_array_lost_is_not_taken_for_an_older_one(name: str) -> None:
+    state = filled().state_dict()
+    del state[name]
+    with pytest.raises(ValueError, match=f"Expected a tensor `{name}`"):
+        SpectrumHistory().load_state_dict(state)
+
+
+def test_a_file_of_an_earlier_version_tells_what_it_holds() -> None:
+    state = {name: value for name, value in filled().state_dict().items() if name not in LATER}
+    older = SpectrumHistory()
+    older.load_state_dict(state)
+    assert older.exponents().equal(filled().exponents())
+    assert not any(bool(spectrum.settled.any()) for spectrum in older.spectra)
+    assert all(math.isnan(spectrum.num_steps) for spectrum in older.spectra)
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -30,13 +30,9 @@ SAVED = {
 }
 
 
-# What files may lack, those of earlier versions or of single layers, and what stands for it: not
-# known to have settled, not known how many.
-OPTIONAL = {
-    "layer": None,
-    "settled": False,
-    **dict.fromkeys((*NUMBERS, "statistic_errors"), math.nan),
-}
+# What files of earlier versions lack, all of it, and what stands for it: not known to have settled,
+# not known how many.
+LATER = {"settled": False, **dict.fromkeys((*NUMBERS, "statistic_errors"), math.nan)}
 
 
 def no_errors() -> Tensor:
@@ -64,15 +60,15 @@ def saved_tensors(state: Any) -> dict[str, Tensor]:
         raise ValueError(f"Expected a saved history, but got a {type(state).__name__}.")
     saved: dict[str, Tensor] = {}
     sizes = {"S": len(OF_THE_WHOLE), "P": 2}
+    older = not LATER.keys() & state.keys()
     for name, (dtype, dimensions) in SAVED.items():
         # An empty history saves no exponents.
         if dimensions != "E" and not sizes["E"]:
             continue
-        if name in OPTIONAL and name not in state:
-            rest = OPTIONAL[name]
-            if rest is not None:
-                shape = [sizes[each] for each in dimensions]
-                saved[name] = torch.full(shape, rest, dtype=dtype)
+        if name == "layer" and name not in state:
+            continue
+        if older and name in LATER:
+            saved[name] = torch.full([sizes[each] for each in dimensions], LATER[name], dtype=dtype)
             continue
         value = state.get(name)
         if not isinstance(value, Tensor):
